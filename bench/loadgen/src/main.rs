@@ -1,0 +1,2 @@
+//! Load generator for the front doors.
+fn main() {}

@@ -1,0 +1,6 @@
+//! Records to columns to files: decode, partition, encode.
+//!
+//! Invariant: nothing here does I/O, awaits, or reads a clock. The same input
+//! gives the same batch, so that a retry is a rebuild.
+
+pub mod shape;

@@ -1,0 +1,1 @@
+//! Sources and destinations: where batches come from and go to.

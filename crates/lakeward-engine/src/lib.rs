@@ -1,0 +1,1 @@
+//! Intake, plan, ledger and the pipeline loop: what makes delivery exactly once.

@@ -1,0 +1,1 @@
+//! The durable, segmented log of records.

@@ -1,0 +1,1 @@
+//! The front doors: HTTP intake, the Firehose API, health and metrics.

@@ -1,0 +1,2 @@
+//! The Lakeward binary.
+fn main() {}
