@@ -8,10 +8,9 @@ use serde::{Deserialize, Serialize};
 
 /// What a pipeline's files look like and where they lie.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default, rename_all = "snake_case")]
+#[serde(default, rename_all = "snake_case")]
 pub struct Shape {
     /// The file format, with its options.
-    #[serde(flatten)]
     pub output: Output,
     /// Where files go: Firehose's prefix language plus `!{event:…}`.
     pub path: String,

@@ -1,1 +1,27 @@
-//! Intake, plan, ledger and the pipeline loop: what makes delivery exactly once.
+//! Intake, plan, ledger and the pipeline loop: what makes delivery exactly
+//! once.
+//!
+//! One event's way through this crate: [`Intake::accept`] appends it to the
+//! journal and answers after the fsync; [`plan`] cuts the pending records of a
+//! pipeline into a [`plan::Plan`], which the [`ledger`] stores before anything
+//! else happens; [`pipeline`] builds and delivers the planned batch; the ledger
+//! commits everything that moves with `delivered_to` in one transaction.
+
+mod control;
+mod deliver;
+mod engine;
+mod intake;
+pub mod ledger;
+mod lock;
+mod pipeline;
+pub mod plan;
+mod spec;
+mod status;
+
+pub use control::{Control, ControlError};
+pub use engine::{AutoPipeline, Engine, EngineOptions, OpenDestination, OpenEngineError};
+pub use intake::{AcceptError, Accepted, Intake};
+pub use ledger::{BatchRecord, Counts, Ledger, LedgerError, Progress};
+pub use lock::{Holder, LockError, StateLock};
+pub use spec::{BatchLimits, PipelineSpec};
+pub use status::{PipelineState, PipelineStatus};

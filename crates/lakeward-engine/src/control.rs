@@ -1,0 +1,93 @@
+//! Control: making, changing and removing pipelines while the process runs.
+
+use std::sync::Arc;
+
+use lakeward_model::Offset;
+
+use crate::engine::Shared;
+use crate::ledger::BatchRecord;
+use crate::spec::PipelineSpec;
+use crate::status::PipelineStatus;
+
+/// Makes, changes and removes pipelines. Cheap to clone. What it answers is
+/// durable.
+#[derive(Debug, Clone)]
+pub struct Control {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// Why a change was not made. Nothing changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ControlError {
+    /// A pipeline of that name exists: choose another, or update it.
+    #[error("a pipeline named {0} exists already")]
+    Exists(String),
+    /// There is no such pipeline.
+    #[error("there is no pipeline named {0}")]
+    NotFound(String),
+    /// The pipeline comes from the configuration file: change it there.
+    #[error("pipeline {0} comes from the configuration file; change it there")]
+    Configured(String),
+    /// The request cannot work as it is.
+    #[error("{0}")]
+    Invalid(String),
+    /// The ledger or the journal failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Control {
+    /// Creates a pipeline and, if need be, its stream, and starts it.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn create(&self, spec: PipelineSpec) -> Result<(), ControlError> {
+        self.shared.create(spec).await
+    }
+
+    /// Replaces a pipeline's settings. A batch that is planned is finished as
+    /// it was planned; the next one follows the new settings.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn update(&self, spec: PipelineSpec) -> Result<(), ControlError> {
+        self.shared.update(spec).await
+    }
+
+    /// Removes a pipeline; if no other delivers its stream, the stream and its
+    /// undelivered records go too, as Firehose's DeleteDeliveryStream does.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn delete(&self, name: &str) -> Result<(), ControlError> {
+        self.shared.delete(name).await
+    }
+
+    /// The pipeline's settings, if it exists.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<PipelineSpec> {
+        self.shared.spec(name)
+    }
+
+    /// Every pipeline's settings, by name.
+    #[must_use]
+    pub fn list(&self) -> Vec<PipelineSpec> {
+        self.shared.specs()
+    }
+
+    /// Every pipeline's numbers now, by name.
+    #[must_use]
+    pub fn status(&self) -> Vec<PipelineStatus> {
+        self.shared.status()
+    }
+
+    /// Committed batches of a pipeline from an offset on, oldest first, at
+    /// most `limit`: what `lakeward audit` compares with the lake.
+    ///
+    /// # Errors
+    /// [`ControlError::Failed`] if the ledger cannot be read.
+    pub async fn batches(&self, name: &str, from: Offset, limit: usize) -> Result<Vec<BatchRecord>, ControlError> {
+        let name = name.to_string();
+        self.shared.on_ledger(move |ledger| ledger.batches(&name, from, limit)).await
+    }
+}

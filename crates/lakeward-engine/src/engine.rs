@@ -1,0 +1,434 @@
+//! The engine: the journal, the ledger and one task per pipeline.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use lakeward_journal::Journal;
+use lakeward_model::clock::SharedClock;
+use lakeward_model::{Destination, Offset, StreamName};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::control::{Control, ControlError};
+use crate::intake::{AcceptError, Intake};
+use crate::ledger::{Ledger, LedgerError, Progress};
+use crate::lock::{LockError, StateLock};
+use crate::pipeline::Pipeline;
+use crate::spec::PipelineSpec;
+use crate::status::{PipelineState, PipelineStatus};
+
+/// Opens a destination from its configuration; the binary knows the kinds.
+pub type OpenDestination = Arc<dyn Fn(&serde_json::Value) -> Result<Opened, String> + Send + Sync>;
+
+/// An open destination and its name for people and for plans, without secrets.
+pub struct Opened {
+    /// Where batches go.
+    pub destination: Arc<dyn Destination>,
+    /// For instance `s3://bucket/prefix/`.
+    pub name: String,
+}
+
+/// What pipeline a stream gets that a client names before anybody configured
+/// it; `lakeward dev` has one.
+pub type AutoPipeline = Arc<dyn Fn(&StreamName) -> PipelineSpec + Send + Sync>;
+
+/// How the engine is set up.
+pub struct EngineOptions {
+    /// The state directory: journal, ledger and lock.
+    pub state: PathBuf,
+    /// The journal's settings.
+    pub journal: lakeward_journal::Options,
+    /// How long delivered records are kept for re-reading. Default 24 h.
+    pub retention: Duration,
+    /// Where the time comes from.
+    pub clock: SharedClock,
+    /// How destinations are opened.
+    pub open_destination: OpenDestination,
+    /// What to do about unknown streams; `None` refuses them.
+    pub auto: Option<AutoPipeline>,
+}
+
+/// Why the engine did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenEngineError {
+    /// The state directory is taken or unusable.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The journal is damaged or unusable: `lakeward fsck` explains.
+    #[error(transparent)]
+    Journal(#[from] lakeward_journal::OpenError),
+    /// The ledger is damaged or unusable.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// A pipeline cannot be started.
+    #[error("pipeline {name}: {source}")]
+    Pipeline {
+        /// Which.
+        name: String,
+        /// Why.
+        source: ControlError,
+    },
+}
+
+/// A running engine.
+pub struct Engine {
+    shared: Arc<Shared>,
+    lock: StateLock,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("lock", &self.lock).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Takes the state directory, recovers what an earlier process left, and
+    /// starts a task for every pipeline: those of `configured` and those that
+    /// were made through an API.
+    ///
+    /// # Errors
+    /// See [`OpenEngineError`].
+    pub async fn open(options: EngineOptions, configured: Vec<PipelineSpec>) -> Result<Self, OpenEngineError> {
+        let lock = StateLock::take(&options.state)?;
+        let journal_dir = options.state.join("journal");
+        let journal = Journal::open(&journal_dir, options.journal, Arc::clone(&options.clock))?;
+        let ledger = Arc::new(Ledger::open(&options.state.join("ledger.redb"))?);
+        let made = ledger.pipelines()?;
+        let shared = Arc::new(Shared {
+            journal,
+            ledger,
+            clock: options.clock,
+            retention: options.retention,
+            open_destination: options.open_destination,
+            auto: options.auto,
+            pipelines: Mutex::default(),
+            streams: RwLock::default(),
+            watermarks: Arc::default(),
+            changes: tokio::sync::Mutex::default(),
+            draining: CancellationToken::new(),
+        });
+        let names: HashSet<String> = configured.iter().map(|spec| spec.name.clone()).collect();
+        let made = made.into_iter().filter(|spec| !names.contains(&spec.name)).map(|spec| (spec, false));
+        let all: Vec<_> = configured.into_iter().map(|spec| (spec, true)).chain(made).collect();
+        // Every pipeline is registered before the first one runs, so that none
+        // trims what another still needs.
+        let mut registered = Vec::with_capacity(all.len());
+        for (spec, configured) in all {
+            let name = spec.name.clone();
+            let progress =
+                shared.register(&spec).await.map_err(|source| OpenEngineError::Pipeline { name, source })?;
+            registered.push((spec, configured, progress));
+        }
+        for (spec, configured, progress) in registered {
+            let name = spec.name.clone();
+            shared.start(spec, configured, progress).map_err(|source| OpenEngineError::Pipeline { name, source })?;
+        }
+        shared.warn_of_orphans();
+        Ok(Self { shared, lock })
+    }
+
+    /// The way in for records.
+    #[must_use]
+    pub fn intake(&self) -> Intake {
+        Intake { shared: Arc::clone(&self.shared) }
+    }
+
+    /// The way in for changes and questions.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        Control { shared: Arc::clone(&self.shared) }
+    }
+
+    /// The lock, to announce where the process listens.
+    pub fn lock(&mut self) -> &mut StateLock {
+        &mut self.lock
+    }
+
+    /// Stops accepting, cuts and delivers what is pending, and stops. What is
+    /// not delivered within `grace` stays in the journal for the next start.
+    ///
+    /// Returns whether everything was delivered.
+    pub async fn drain(self, grace: Duration) -> bool {
+        self.shared.draining.cancel();
+        let tasks: Vec<Running> = std::mem::take(&mut *self.shared.running()).into_values().collect();
+        let all = futures::future::join_all(tasks.into_iter().map(Running::finished));
+        let done = match tokio::time::timeout(grace, all).await {
+            Ok(ended) => ended.into_iter().all(|complete| complete),
+            Err(_) => false,
+        };
+        let journal = self.shared.journal.clone();
+        let closed = tokio::task::spawn_blocking(move || journal.close()).await;
+        done && closed.is_ok()
+    }
+}
+
+/// A pipeline's task and what is known of it.
+#[derive(Debug)]
+struct Running {
+    spec: PipelineSpec,
+    configured: bool,
+    destination: String,
+    progress: watch::Receiver<Progress>,
+    state: watch::Receiver<PipelineState>,
+    stop: CancellationToken,
+    task: JoinHandle<bool>,
+}
+
+impl Running {
+    /// Waits for the task's own end; whether it delivered everything.
+    async fn finished(mut self) -> bool {
+        let ended = (&mut self.task).await;
+        ended.unwrap_or(false)
+    }
+}
+
+impl Drop for Running {
+    /// Dropping is a way to stop: a planned batch is finished by the next task.
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// How far every pipeline of a stream is: the journal is kept from the slowest
+/// one on.
+#[derive(Debug, Default)]
+pub(crate) struct Watermarks(Mutex<HashMap<StreamName, BTreeMap<String, Offset>>>);
+
+impl Watermarks {
+    /// Notes that `pipeline` has settled everything before `to`; the offset
+    /// below which no pipeline of the stream needs a record.
+    pub(crate) fn advance(&self, stream: &StreamName, pipeline: &str, to: Offset) -> Offset {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_stream = all.entry(stream.clone()).or_default();
+        of_stream.insert(pipeline.to_string(), to);
+        of_stream.values().copied().min().unwrap_or(to)
+    }
+
+    fn forget(&self, stream: &StreamName, pipeline: &str) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(of_stream) = all.get_mut(stream) {
+            of_stream.remove(pipeline);
+        }
+    }
+}
+
+/// What the handles share.
+pub(crate) struct Shared {
+    pub(crate) journal: Journal,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) clock: SharedClock,
+    retention: Duration,
+    open_destination: OpenDestination,
+    auto: Option<AutoPipeline>,
+    pipelines: Mutex<BTreeMap<String, Running>>,
+    streams: RwLock<HashSet<StreamName>>,
+    watermarks: Arc<Watermarks>,
+    /// Held while pipelines are made, changed or removed: one at a time.
+    changes: tokio::sync::Mutex<()>,
+    draining: CancellationToken,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.is_cancelled()
+    }
+
+    pub(crate) fn has_stream(&self, stream: &StreamName) -> bool {
+        self.streams.read().unwrap_or_else(PoisonError::into_inner).contains(stream)
+    }
+
+    pub(crate) fn streams(&self) -> Vec<StreamName> {
+        let mut all: Vec<_> =
+            self.streams.read().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
+        all.sort();
+        all
+    }
+
+    pub(crate) fn spec(&self, name: &str) -> Option<PipelineSpec> {
+        self.running().get(name).map(|running| running.spec.clone())
+    }
+
+    pub(crate) fn specs(&self) -> Vec<PipelineSpec> {
+        self.running().values().map(|running| running.spec.clone()).collect()
+    }
+
+    pub(crate) fn status(&self) -> Vec<PipelineStatus> {
+        self.running().values().map(|running| self.status_of(running)).collect()
+    }
+
+    fn status_of(&self, running: &Running) -> PipelineStatus {
+        let progress = running.progress.borrow().clone();
+        let state = running.state.borrow().clone();
+        let tail = self.journal.tail(&running.spec.stream);
+        let end = tail.as_ref().map_or(progress.delivered_to, |tail| tail.end.max(progress.delivered_to));
+        let pending = end.0 - progress.delivered_to.0;
+        let oldest = if pending == 0 { None } else { self.journal.received_at(&progress.stream, progress.delivered_to) };
+        let lag = oldest.map_or(Duration::ZERO, |oldest| self.clock.now().since(oldest));
+        PipelineStatus {
+            pipeline: running.spec.name.clone(),
+            stream: running.spec.stream.clone(),
+            destination: running.destination.clone(),
+            received: end.0 - progress.start.0,
+            counts: progress.counts,
+            pending,
+            delivered_to: progress.delivered_to,
+            lag_seconds: lag.as_secs_f64(),
+            state,
+        }
+    }
+
+    /// `lakeward dev`: a stream exists as soon as somebody names it.
+    pub(crate) async fn create_on_first_use(&self, stream: &StreamName) -> Result<(), AcceptError> {
+        let Some(auto) = &self.auto else { return Err(AcceptError::UnknownStream(stream.clone())) };
+        match self.create(auto(stream)).await {
+            Ok(()) | Err(ControlError::Exists(_)) => Ok(()),
+            Err(error) => Err(AcceptError::Failed(error.to_string())),
+        }
+    }
+
+    pub(crate) async fn create(&self, spec: PipelineSpec) -> Result<(), ControlError> {
+        let _one_at_a_time = self.changes.lock().await;
+        if self.running().contains_key(&spec.name) {
+            return Err(ControlError::Exists(spec.name));
+        }
+        self.check(&spec)?;
+        let stored = spec.clone();
+        self.on_ledger(move |ledger| ledger.put_pipeline(&stored)).await?;
+        info!(pipeline = spec.name, stream = %spec.stream, "pipeline created");
+        let progress = self.register(&spec).await?;
+        self.start(spec, false, progress)
+    }
+
+    pub(crate) async fn update(&self, spec: PipelineSpec) -> Result<(), ControlError> {
+        let _one_at_a_time = self.changes.lock().await;
+        self.check(&spec)?;
+        self.stop(&spec.name).await?;
+        let stored = spec.clone();
+        self.on_ledger(move |ledger| ledger.put_pipeline(&stored)).await?;
+        let progress = self.register(&spec).await?;
+        self.start(spec, false, progress)
+    }
+
+    pub(crate) async fn delete(&self, name: &str) -> Result<(), ControlError> {
+        let _one_at_a_time = self.changes.lock().await;
+        let spec = self.stop(name).await?;
+        let removed = name.to_string();
+        self.on_ledger(move |ledger| ledger.remove_pipeline(&removed)).await?;
+        self.watermarks.forget(&spec.stream, name);
+        if !self.running().values().any(|other| other.spec.stream == spec.stream) {
+            self.streams.write().unwrap_or_else(PoisonError::into_inner).remove(&spec.stream);
+            let journal = self.journal.clone();
+            let stream = spec.stream.clone();
+            blocking(move || journal.remove(&stream)).await?.map_err(|e| ControlError::Failed(e.to_string()))?;
+        }
+        info!(pipeline = name, stream = %spec.stream, "pipeline deleted");
+        Ok(())
+    }
+
+    /// Stops a pipeline that was made through an API; its settings.
+    async fn stop(&self, name: &str) -> Result<PipelineSpec, ControlError> {
+        let running = {
+            let mut pipelines = self.running();
+            match pipelines.get(name) {
+                None => return Err(ControlError::NotFound(name.to_string())),
+                Some(running) if running.configured => return Err(ControlError::Configured(name.to_string())),
+                Some(_) => pipelines.remove(name).expect("it is there"),
+            }
+        };
+        let spec = running.spec.clone();
+        running.stop.cancel();
+        running.finished().await;
+        Ok(spec)
+    }
+
+    fn check(&self, spec: &PipelineSpec) -> Result<(), ControlError> {
+        lakeward_columnar::build::check(&spec.shape).map_err(|error| ControlError::Invalid(error.to_string()))?;
+        (self.open_destination)(&spec.destination).map_err(ControlError::Invalid).map(drop)
+    }
+
+    /// Makes sure that the pipeline's stream exists and that the ledger knows
+    /// where the pipeline stands in it.
+    async fn register(&self, spec: &PipelineSpec) -> Result<Progress, ControlError> {
+        let journal = self.journal.clone();
+        let stream = spec.stream.clone();
+        let incarnation = blocking(move || journal.create(&stream))
+            .await?
+            .map_err(|error| ControlError::Failed(error.to_string()))?
+            .incarnation;
+        // Nothing is trimmed from here on, until the pipeline says how far it is.
+        self.watermarks.advance(&spec.stream, &spec.name, Offset(0));
+        let start = self.journal.tail(&spec.stream).map_or_else(Offset::default, |tail| tail.start);
+        let (name, stream) = (spec.name.clone(), spec.stream.clone());
+        let progress =
+            self.on_ledger(move |ledger| ledger.register(&name, &stream, incarnation, start)).await?;
+        self.watermarks.advance(&spec.stream, &spec.name, progress.delivered_to);
+        Ok(progress)
+    }
+
+    /// Starts a registered pipeline's task.
+    fn start(&self, spec: PipelineSpec, configured: bool, progress: Progress) -> Result<(), ControlError> {
+        let opened = (self.open_destination)(&spec.destination).map_err(ControlError::Invalid)?;
+        let incarnation = progress.incarnation;
+        let (progress_sender, progress) = watch::channel(progress);
+        let (state_sender, state) = watch::channel(PipelineState::Idle);
+        let stop = CancellationToken::new();
+        let pipeline = Pipeline {
+            spec: Arc::new(spec.clone()),
+            journal: self.journal.clone(),
+            ledger: Arc::clone(&self.ledger),
+            clock: Arc::clone(&self.clock),
+            destination: opened.destination,
+            destination_name: opened.name.clone(),
+            retention: self.retention,
+            incarnation,
+            watermarks: Arc::clone(&self.watermarks),
+            draining: self.draining.clone(),
+            stop: stop.clone(),
+            progress: progress_sender,
+            state: state_sender,
+        };
+        let task = tokio::spawn(pipeline.run());
+        self.streams.write().unwrap_or_else(PoisonError::into_inner).insert(spec.stream.clone());
+        let name = spec.name.clone();
+        let running = Running { spec, configured, destination: opened.name, progress, state, stop, task };
+        self.running().insert(name, running);
+        Ok(())
+    }
+
+    /// Runs a question or a change on the ledger, off the async threads.
+    pub(crate) async fn on_ledger<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Ledger) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, ControlError> {
+        let ledger = Arc::clone(&self.ledger);
+        blocking(move || work(&ledger)).await?.map_err(|error| ControlError::Failed(error.to_string()))
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
+        self.pipelines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn warn_of_orphans(&self) {
+        for stream in self.journal.streams() {
+            if !self.has_stream(&stream) {
+                warn!(%stream, "the journal holds this stream, but no pipeline delivers it; its records stay until a pipeline is configured");
+            }
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ControlError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| ControlError::Failed(error.to_string()))
+}
