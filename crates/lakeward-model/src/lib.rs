@@ -11,6 +11,8 @@ pub mod ids;
 pub mod limits;
 mod position;
 mod record;
+mod secret;
+pub mod units;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -21,6 +23,7 @@ pub use batch::{
 pub use failure::{Failure, FailureKind};
 pub use position::{Offset, Span, StreamName, StreamNameError, Timestamp};
 pub use record::{Cursor, Origin, RecordBlock, Records, RequestKey};
+pub use secret::Secret;
 
 /// Where batches go. One method: a destination that has this batch already
 /// answers success.

@@ -1,0 +1,114 @@
+//! Sizes and times as people write them: `64MiB`, `10s`.
+
+use schemars::JsonSchema;
+
+/// How a size looks in the configuration: a number of bytes, or a number with
+/// a unit.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "it only describes the text for the JSON Schema")]
+pub enum BytesText {
+    /// Bytes.
+    Number(u64),
+    /// For instance `64MiB`, `1GB`, `512KiB`.
+    Text(String),
+}
+
+/// `u64` bytes, read from a number or a text such as `64MiB`.
+pub mod bytes {
+    use serde::de::{Deserializer, Error, Visitor};
+    use serde::ser::Serializer;
+
+    const UNITS: [(&str, u64); 8] = [
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("TiB", 1 << 40),
+        ("KB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("B", 1),
+    ];
+
+    pub(super) fn parse(text: &str) -> Option<u64> {
+        let text = text.trim();
+        let (digits, unit) = match UNITS.iter().find(|(name, _)| text.ends_with(name)) {
+            Some((name, unit)) => (&text[..text.len() - name.len()], *unit),
+            None => (text, 1),
+        };
+        digits.trim().parse::<u64>().ok()?.checked_mul(unit)
+    }
+
+    /// Writes the number of bytes.
+    ///
+    /// # Errors
+    /// The serializer's own.
+    pub fn serialize<S: Serializer>(bytes: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(*bytes)
+    }
+
+    /// Reads a number or a text.
+    ///
+    /// # Errors
+    /// The text is not a size.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = u64;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a size such as 64MiB")
+            }
+            fn visit_u64<E: Error>(self, bytes: u64) -> Result<u64, E> {
+                Ok(bytes)
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<u64, E> {
+                parse(text).ok_or_else(|| E::custom(format!("{text:?} is not a size such as 64MiB")))
+            }
+        }
+        deserializer.deserialize_any(Bytes)
+    }
+}
+
+/// A [`std::time::Duration`], written `10s` or `1m 30s`.
+pub mod duration {
+    use std::time::Duration;
+
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::{Serialize, Serializer};
+
+    /// Writes the time as text.
+    ///
+    /// # Errors
+    /// The serializer's own.
+    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        let signed = jiff::SignedDuration::try_from(*duration).map_err(serde::ser::Error::custom)?;
+        format!("{signed:#}").serialize(serializer)
+    }
+
+    /// Reads the text.
+    ///
+    /// # Errors
+    /// The text is not a time, or below zero.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let signed: jiff::SignedDuration =
+            text.parse().map_err(|_| D::Error::custom(format!("{text:?} is not a time such as 10s")))?;
+        Duration::try_from(signed).map_err(|_| D::Error::custom(format!("{text:?} is below zero")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn sizes() {
+        let check = |text: &str, expect: Option<u64>| assert_eq!(super::bytes::parse(text), expect, "{text}");
+        check("64MiB", Some(64 << 20));
+        check("1 GB", Some(1_000_000_000));
+        check("12", Some(12));
+        check("12B", Some(12));
+        check("1.5MiB", None);
+        check("MiB", None);
+        check("-1", None);
+        check("99999999999TiB", None);
+    }
+}
