@@ -3,4 +3,5 @@
 //! Invariant: nothing here does I/O, awaits, or reads a clock. The same input
 //! gives the same batch, so that a retry is a rebuild.
 
+pub mod encode;
 pub mod shape;

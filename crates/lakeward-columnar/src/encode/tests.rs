@@ -1,0 +1,22 @@
+//! Tests of the encoders against independent decoders.
+
+mod text;
+mod whole_file;
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+
+/// A batch of named columns that all may be null.
+fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
+    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).unwrap()
+}
+
+/// Splits a batch into slices with offsets.
+fn slices(batch: &RecordBatch, rows: usize) -> Vec<RecordBatch> {
+    (0..batch.num_rows()).step_by(rows).map(|at| batch.slice(at, rows.min(batch.num_rows() - at))).collect()
+}
+
+fn strings(values: &[Option<&str>]) -> ArrayRef {
+    Arc::new(arrow::array::StringArray::from(values.to_vec()))
+}
