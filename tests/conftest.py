@@ -1,0 +1,60 @@
+"""Fixtures. `cargo xtask test` sets the environment; pytest alone works too."""
+
+import os
+import pathlib
+import sys
+
+import boto3
+import botocore.config
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+import servers  # noqa: E402
+import service  # noqa: E402
+
+
+def pytest_sessionstart(session):
+    if not service.PROGRAM.exists():
+        pytest.exit(f"{service.PROGRAM} is missing: cargo build --release", returncode=2)
+
+
+class GivenS3(servers.SeaweedFS):
+    """The server that `cargo xtask test` started."""
+
+    def __init__(self):
+        self.endpoint = os.environ["LAKEWARD_TEST_S3_ENDPOINT"]
+        self.bucket = os.environ["LAKEWARD_TEST_S3_BUCKET"]
+        self.access_key = os.environ["LAKEWARD_TEST_S3_ACCESS_KEY"]
+        self.secret_key = os.environ["LAKEWARD_TEST_S3_SECRET"]
+
+    def stop(self):
+        pass
+
+
+@pytest.fixture(scope="session")
+def s3():
+    server = GivenS3() if "LAKEWARD_TEST_S3_ENDPOINT" in os.environ else servers.SeaweedFS()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def dev(tmp_path):
+    """`lakeward dev` on a free port in an empty folder."""
+    with service.Service.dev(tmp_path) as running:
+        yield running
+
+
+def firehose_client(url, attempts=1, **settings):
+    """An unmodified boto3 client; only the endpoint is ours."""
+    config = botocore.config.Config(
+        retries={"total_max_attempts": attempts}, connect_timeout=5, read_timeout=30, **settings
+    )
+    session = boto3.session.Session("AKIATEST", "secret", region_name="us-east-1")
+    return session.client("firehose", endpoint_url=url, config=config)
+
+
+@pytest.fixture
+def firehose(dev):
+    return firehose_client(dev.url)

@@ -1,0 +1,174 @@
+"""A Lakeward process under test: started, asked, stopped and killed by its pid."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PROGRAM = pathlib.Path(os.environ.get("LAKEWARD_BIN", ROOT / "target/release/lakeward"))
+
+READY = re.compile(r"listening on (https?://[\w.:\[\]]+)")
+
+# What a person has in the environment must not change what a test sees.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "LAKEWARD_"))}
+
+
+def lakeward(*arguments, check=True, timeout=120, cwd=None):
+    """Runs a command to its end."""
+    done = subprocess.run(
+        [PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=timeout, env=ENVIRONMENT, cwd=cwd
+    )
+    if check and done.returncode != 0:
+        raise AssertionError(f"lakeward {arguments} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done
+
+
+class Service:
+    """`lakeward dev` or `lakeward run`."""
+
+    def __init__(self, arguments, where, cwd=None):
+        """`where` are the arguments by which `status` and `audit` find its state."""
+        self.arguments = [str(argument) for argument in arguments]
+        self.where = [str(argument) for argument in where]
+        self.cwd = cwd
+        self.process = None
+        self.log = []
+        self.url = None
+
+    @classmethod
+    def dev(cls, folder, listen="127.0.0.1:0"):
+        return cls(["dev", "--listen", listen, "--dir", folder], ["--dir", folder], cwd=folder)
+
+    @classmethod
+    def run(cls, config):
+        return cls(["run", "-c", config], ["-c", config], cwd=pathlib.Path(config).parent)
+
+    def start(self, timeout=30):
+        self.url = None
+        ready = threading.Event()
+        self.process = subprocess.Popen(
+            [PROGRAM, *self.arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, errors="replace", env=ENVIRONMENT, cwd=self.cwd, start_new_session=True,
+        )
+
+        def follow(output):
+            for line in output:
+                self.log.append(line)
+                found = READY.search(line)
+                if found and self.url is None:
+                    self.url = found.group(1)
+                    ready.set()
+            ready.set()
+
+        self.follower = threading.Thread(target=follow, args=(self.process.stdout,), daemon=True)
+        self.follower.start()
+        ready.wait(timeout)
+        if self.url is None:
+            self.kill()
+            raise AssertionError(f"lakeward {self.arguments} is not ready:\n{self.log_tail()}")
+        return self
+
+    def log_tail(self, lines=60):
+        return "".join(self.log[-lines:])
+
+    @property
+    def running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def kill(self):
+        """kill −9: a supported way to stop."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.follower.join(10)
+
+    def terminate(self, timeout=60):
+        """SIGTERM: drains. Returns the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(timeout)
+        self.follower.join(10)
+        return status
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        self.kill()
+
+    def command(self, name, *arguments):
+        return json.loads(lakeward(name, *self.where, "--json", *arguments).stdout)
+
+    def pipelines(self):
+        status = self.command("status")
+        return status if isinstance(status, list) else status["pipelines"]
+
+    def pending(self):
+        return sum(pipeline["pending"] for pipeline in self.pipelines())
+
+    def wait_until_delivered(self, timeout=60):
+        """Until nothing that was accepted is pending."""
+        deadline = time.monotonic() + timeout
+        while True:
+            pipelines = self.pipelines()
+            if all(pipeline["pending"] == 0 for pipeline in pipelines):
+                return pipelines
+            if time.monotonic() > deadline:
+                raise AssertionError(f"still pending after {timeout} s: {pipelines}\n{self.log_tail()}")
+            time.sleep(0.05)
+
+    def audit(self):
+        done = lakeward("audit", *self.where, "--json", check=False)
+        assert done.returncode == 0, f"the audit says {done.returncode}:\n{done.stdout}{done.stderr}"
+        return json.loads(done.stdout)
+
+    def post(self, path, body, headers=None, timeout=30):
+        """Status and JSON (or text) of the answer."""
+        return http("POST", self.url + path, body, headers, timeout)
+
+    def records(self, stream, body, content_type="application/x-ndjson", **headers):
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.post(f"/v1/streams/{stream}/records", body, {"content-type": content_type, **headers})
+
+
+def http(method, url, body=None, headers=None, timeout=30):
+    request = urllib.request.Request(url, data=body, method=method, headers=headers or {})
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as reply:
+            return reply.status, decoded(reply.read())
+    except urllib.error.HTTPError as refusal:
+        return refusal.code, decoded(refusal.read())
+
+
+def decoded(body):
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body.decode(errors="replace")
+
+
+def config(folder, pipelines, **settings):
+    """Writes a configuration (JSON is YAML) and gives its path."""
+    path = pathlib.Path(folder) / "lakeward.yaml"
+    path.write_text(json.dumps({"listen": "127.0.0.1:0", "state": "./state", **settings, "pipelines": pipelines}))
+    return path
+
+
+def pipeline(name, destination, batch=None, **output):
+    return {
+        "name": name, "stream": name, "batch": batch or {"age": "200ms"}, "output": output,
+        "destination": destination,
+    }
+
+
+def s3_destination(s3, prefix, endpoint=None, **settings):
+    return {
+        "type": "lake", "url": f"s3://{s3.bucket}/{prefix}", "endpoint": endpoint or s3.endpoint,
+        "region": "us-east-1", "access_key_id": s3.access_key, "secret_access_key": s3.secret_key, **settings,
+    }
