@@ -4,4 +4,5 @@
 //! gives the same batch, so that a retry is a rebuild.
 
 pub mod encode;
+pub mod path;
 pub mod shape;

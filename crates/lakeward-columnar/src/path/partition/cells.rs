@@ -1,0 +1,335 @@
+//! What one event expression evaluates to, row by row: a few distinct texts
+//! and, for every row, which of them.
+
+use std::collections::HashMap;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray};
+use arrow::buffer::NullBuffer;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use jiff::tz::TimeZone;
+use lakeward_model::Timestamp;
+
+use super::MISSING;
+use crate::path::escape;
+use crate::path::instant::{self, TimeReader};
+use crate::path::java_time::Pattern;
+use crate::path::template::{Event, zoned};
+
+/// One evaluated value.
+#[derive(Debug)]
+pub(super) struct Cell {
+    pub(super) text: String,
+    /// Whether the row's value can be read back from the text.
+    pub(super) exact: bool,
+}
+
+/// The values of one event expression.
+#[derive(Debug, Default)]
+pub(super) struct Cells {
+    /// For each row, its cell; cells are numbered by first sight.
+    of_row: Vec<u32>,
+    cells: Vec<Cell>,
+    by_text: HashMap<String, u32>,
+}
+
+impl Cells {
+    /// Evaluates `event` for every row.
+    pub(super) fn of(event: &Event, rows: &RecordBatch, zone: &TimeZone, limit: usize) -> Self {
+        let mut cells = Self { of_row: Vec::with_capacity(rows.num_rows()), ..Self::default() };
+        match (find(rows, &event.column), &event.pattern) {
+            (None, _) => cells.fill_missing(rows.num_rows()),
+            (Some(column), Some(pattern)) => cells.fill_times(&column, &mut Times::new(pattern, zone)),
+            (Some(column), None) => cells.fill_values(&column, limit),
+        }
+        assert_eq!(cells.of_row.len(), rows.num_rows(), "every row has a cell");
+        cells
+    }
+
+    /// The value of a row.
+    pub(super) fn at(&self, row: usize) -> &Cell {
+        &self.cells[self.of_row[row] as usize]
+    }
+
+    fn intern(&mut self, text: &str, exact: bool) -> u32 {
+        if let Some(id) = self.by_text.get(text) {
+            return *id;
+        }
+        let id = u32::try_from(self.cells.len()).expect("a batch has fewer than 2^32 rows");
+        self.cells.push(Cell { text: text.into(), exact });
+        self.by_text.insert(text.into(), id);
+        id
+    }
+
+    fn fill_missing(&mut self, rows: usize) {
+        if rows > 0 {
+            let missing = self.intern(MISSING, false);
+            self.of_row.resize(rows, missing);
+        }
+    }
+
+    fn fill_times(&mut self, column: &Column, times: &mut Times<'_>) {
+        let Column { values, nulls } = column;
+        let rows = values.len();
+        let valid = |row: usize| nulls.as_ref().is_none_or(|n| n.is_valid(row));
+        let mut reader = TimeReader::default();
+        match values.data_type() {
+            DataType::Utf8 => {
+                let texts = values.as_string::<i32>();
+                self.push_times(rows, times, |row| reader.read(texts.value(row).as_bytes()), valid);
+            }
+            DataType::LargeUtf8 => {
+                let texts = values.as_string::<i64>();
+                self.push_times(rows, times, |row| reader.read(texts.value(row).as_bytes()), valid);
+            }
+            DataType::Utf8View => {
+                let texts = values.as_string_view();
+                self.push_times(rows, times, |row| reader.read(texts.value(row).as_bytes()), valid);
+            }
+            DataType::Int64 => {
+                let numbers = values.as_primitive::<Int64Type>().values();
+                self.push_times(rows, times, |row| instant::from_number(numbers[row]), valid);
+            }
+            DataType::Float64 => {
+                let numbers = values.as_primitive::<Float64Type>().values();
+                self.push_times(rows, times, |row| instant::from_float(numbers[row]), valid);
+            }
+            DataType::Timestamp(TimeUnit::Microsecond, _) => {
+                let micros = values.as_primitive::<TimestampMicrosecondType>().values();
+                let in_range = |row: usize| Some(micros[row]).filter(|m| instant::RANGE.contains(m));
+                self.push_times(rows, times, in_range, valid);
+            }
+            other => match time_type(other).and_then(|target| column.cast(&target)) {
+                Some(column) => self.fill_times(&column, times),
+                None => self.fill_missing(rows),
+            },
+        }
+    }
+
+    fn push_times(
+        &mut self,
+        rows: usize,
+        times: &mut Times<'_>,
+        mut micros: impl FnMut(usize) -> Option<i64>,
+        valid: impl Fn(usize) -> bool,
+    ) {
+        for row in 0..rows {
+            let cell = match if valid(row) { micros(row) } else { None } {
+                Some(micros) if times.current.contains(&micros) => times.cell,
+                Some(micros) => times.enter(micros, self),
+                None => self.intern(MISSING, false),
+            };
+            self.of_row.push(cell);
+        }
+    }
+
+    fn fill_values(&mut self, column: &Column, limit: usize) {
+        let Column { values, nulls } = column;
+        let rows = values.len();
+        let valid = |row: usize| nulls.as_ref().is_none_or(|n| n.is_valid(row));
+        match values.data_type() {
+            DataType::Utf8 => {
+                let texts = values.as_string::<i32>();
+                self.push_texts(rows, limit, |row| valid(row).then(|| texts.value(row)));
+            }
+            DataType::LargeUtf8 => {
+                let texts = values.as_string::<i64>();
+                self.push_texts(rows, limit, |row| valid(row).then(|| texts.value(row)));
+            }
+            DataType::Utf8View => {
+                let texts = values.as_string_view();
+                self.push_texts(rows, limit, |row| valid(row).then(|| texts.value(row)));
+            }
+            DataType::Dictionary(_, value_type) => match column.cast(value_type) {
+                Some(column) => self.fill_values(&column, limit),
+                None => self.fill_missing(rows),
+            },
+            nested if nested.is_nested() => self.fill_missing(rows),
+            _ => self.push_displayed(values, valid, limit),
+        }
+    }
+
+    /// Texts, of which neighbours are often equal.
+    fn push_texts<'t>(&mut self, rows: usize, limit: usize, text: impl Fn(usize) -> Option<&'t str>) {
+        let mut known: HashMap<&'t str, u32> = HashMap::new();
+        let mut last: Option<(&'t str, u32)> = None;
+        let mut escaped = String::new();
+        for row in 0..rows {
+            let Some(text) = text(row) else {
+                let missing = self.intern(MISSING, false);
+                self.of_row.push(missing);
+                continue;
+            };
+            let cell = match last.filter(|(last, _)| *last == text) {
+                Some((_, cell)) => cell,
+                None => *known.entry(text).or_insert_with(|| {
+                    escaped.clear();
+                    let exact = escape::append(text, limit, &mut escaped);
+                    self.intern(&escaped, exact)
+                }),
+            };
+            last = Some((text, cell));
+            self.of_row.push(cell);
+        }
+    }
+
+    /// Numbers, truth values, dates: as Arrow displays them.
+    fn push_displayed(&mut self, values: &ArrayRef, valid: impl Fn(usize) -> bool, limit: usize) {
+        let options = FormatOptions::default();
+        let Ok(formatter) = ArrayFormatter::try_new(values, &options) else {
+            return self.fill_missing(values.len());
+        };
+        let (mut text, mut escaped) = (String::new(), String::new());
+        for row in 0..values.len() {
+            text.clear();
+            let shown = valid(row) && formatter.value(row).write(&mut text).is_ok();
+            let cell = if shown {
+                escaped.clear();
+                let exact = escape::append(&text, limit, &mut escaped);
+                self.intern(&escaped, exact)
+            } else {
+                self.intern(MISSING, false)
+            };
+            self.of_row.push(cell);
+        }
+    }
+}
+
+/// Numbers the rows by the combination of their cells, by first sight. `None`
+/// if there are no expressions.
+pub(super) fn combine(cells: &[Cells]) -> Option<Vec<u32>> {
+    let (first, others) = cells.split_first()?;
+    let mut ids = first.of_row.clone();
+    for other in others {
+        let mut pairs: HashMap<(u32, u32), u32> = HashMap::new();
+        let mut last = None;
+        for (id, cell) in ids.iter_mut().zip(&other.of_row) {
+            let pair = (*id, *cell);
+            *id = match last.filter(|(seen, _)| *seen == pair) {
+                Some((_, id)) => id,
+                None => {
+                    let next = pairs.len() as u32;
+                    *pairs.entry(pair).or_insert(next)
+                }
+            };
+            last = Some((pair, *id));
+        }
+    }
+    Some(ids)
+}
+
+/// A time pattern's texts, remembered per stretch of time.
+struct Times<'a> {
+    pattern: &'a Pattern,
+    zone: &'a TimeZone,
+    granularity: i64,
+    /// Instants that are known to have the text of `cell`.
+    current: std::ops::Range<i64>,
+    cell: u32,
+    stretches: HashMap<i64, u32>,
+    text: String,
+}
+
+impl<'a> Times<'a> {
+    fn new(pattern: &'a Pattern, zone: &'a TimeZone) -> Self {
+        let granularity = pattern.granularity();
+        Self {
+            pattern,
+            zone,
+            granularity,
+            current: 0..0,
+            cell: 0,
+            stretches: HashMap::new(),
+            text: String::new(),
+        }
+    }
+
+    /// The cell of an instant outside the current stretch.
+    #[cold]
+    fn enter(&mut self, micros: i64, cells: &mut Cells) -> u32 {
+        let start = micros.div_euclid(self.granularity) * self.granularity;
+        let end = start + self.granularity;
+        if let Some(cell) = self.stretches.get(&start) {
+            (self.current, self.cell) = (start..end, *cell);
+            return *cell;
+        }
+        let at = zoned(Timestamp(micros), self.zone);
+        self.text.clear();
+        self.pattern.format(&at, &mut self.text);
+        let cell = cells.intern(&self.text, true);
+        if self.granularity > 1 && self.is_uniform(start, end, at.offset().seconds()) {
+            self.stretches.insert(start, cell);
+            (self.current, self.cell) = (start..end, cell);
+        }
+        cell
+    }
+
+    /// Whether all of `start..end` has the text of one of its instants, at
+    /// `offset`. A change of the offset inside it, or one of an odd size (local
+    /// mean times of the 19th century), may break the stretch.
+    fn is_uniform(&self, start: i64, end: i64, offset: i32) -> bool {
+        let aligned = i64::from(offset) * 1_000_000 % self.granularity == 0;
+        let same = |micros: i64| {
+            let at = zoned(Timestamp(micros), self.zone);
+            let mut text = String::with_capacity(self.text.len());
+            self.pattern.format(&at, &mut text);
+            at.offset().seconds() == offset && text == self.text
+        };
+        aligned && same(start) && same(end - 1)
+    }
+}
+
+/// A column with the nulls of the structs around it.
+struct Column {
+    values: ArrayRef,
+    nulls: Option<NullBuffer>,
+}
+
+impl Column {
+    fn new(values: &ArrayRef, around: Option<&NullBuffer>) -> Self {
+        Self {
+            values: ArrayRef::clone(values),
+            nulls: NullBuffer::union(around, values.logical_nulls().as_ref()),
+        }
+    }
+
+    /// `None` if the types cannot be cast; what does not fit becomes null.
+    fn cast(&self, target: &DataType) -> Option<Self> {
+        let values = cast(&self.values, target).ok()?;
+        Some(Self::new(&values, self.nulls.as_ref()))
+    }
+}
+
+/// What a column is cast to in order to be read as a time.
+fn time_type(from: &DataType) -> Option<DataType> {
+    use DataType as T;
+    match from {
+        T::Timestamp(_, zone) => Some(T::Timestamp(TimeUnit::Microsecond, zone.clone())),
+        T::Date32 | T::Date64 => Some(T::Timestamp(TimeUnit::Microsecond, None)),
+        T::Int8 | T::Int16 | T::Int32 | T::UInt8 | T::UInt16 | T::UInt32 | T::UInt64 => Some(T::Int64),
+        T::Float16 | T::Float32 | T::Decimal128(..) | T::Decimal256(..) => Some(T::Float64),
+        T::Dictionary(_, value) => Some(T::clone(value)),
+        _ => None,
+    }
+}
+
+/// Finds a column by its dotted path; a name that has dots itself goes first.
+fn find(rows: &RecordBatch, path: &str) -> Option<Column> {
+    find_among(&|name| rows.column_by_name(name), None, path)
+}
+
+fn find_among<'a>(
+    get: &dyn Fn(&str) -> Option<&'a ArrayRef>,
+    around: Option<&NullBuffer>,
+    path: &str,
+) -> Option<Column> {
+    if let Some(column) = get(path) {
+        return Some(Column::new(column, around));
+    }
+    path.match_indices('.').find_map(|(dot, _)| {
+        let inner: &StructArray = get(&path[..dot])?.as_struct_opt()?;
+        let nulls = NullBuffer::union(around, inner.nulls());
+        find_among(&|name| inner.column_by_name(name), nulls.as_ref(), &path[dot + 1..])
+    })
+}
