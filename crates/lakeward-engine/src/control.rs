@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use lakeward_model::Offset;
+use lakeward_model::{Offset, StreamName};
 
 use crate::engine::Shared;
-use crate::ledger::BatchRecord;
+use crate::ledger::{BatchKey, BatchRecord};
 use crate::spec::PipelineSpec;
 use crate::status::PipelineStatus;
+use crate::stored::{self, From, StoredRecord};
 
 /// Makes, changes and removes pipelines. Cheap to clone. What it answers is
 /// durable.
@@ -81,13 +82,26 @@ impl Control {
         self.shared.status()
     }
 
-    /// Committed batches of a pipeline from an offset on, oldest first, at
-    /// most `limit`: what `lakeward audit` compares with the lake.
+    /// Up to `limit` committed batches, those behind `after`: what `lakeward
+    /// audit` compares with the lake.
     ///
     /// # Errors
     /// [`ControlError::Failed`] if the ledger cannot be read.
-    pub async fn batches(&self, name: &str, from: Offset, limit: usize) -> Result<Vec<BatchRecord>, ControlError> {
-        let name = name.to_string();
-        self.shared.on_ledger(move |ledger| ledger.batches(&name, from, limit)).await
+    pub async fn batches(
+        &self,
+        after: Option<BatchKey>,
+        limit: usize,
+    ) -> Result<Vec<BatchRecord>, ControlError> {
+        self.shared.on_ledger(move |ledger| ledger.batches(after.as_ref(), limit)).await
+    }
+
+    /// Records of a stream as they were received, for a person to look at.
+    ///
+    /// # Errors
+    /// [`ControlError::NotFound`] if there is no such stream, or
+    /// [`ControlError::Failed`] if the journal cannot be read.
+    pub async fn records(&self, stream: &StreamName, from: From) -> Result<Vec<StoredRecord>, ControlError> {
+        let (journal, stream) = (self.shared.journal.clone(), stream.clone());
+        crate::engine::blocking(move || stored::read(&journal, &stream, from)).await?
     }
 }

@@ -32,7 +32,8 @@ pub(crate) async fn deliver(
             Err(failure) => failure,
         };
         attempts = attempts.saturating_add(1);
-        metrics::counter!("lakeward_delivery_failures_total", "pipeline" => pipeline.to_string()).increment(1);
+        metrics::counter!("lakeward_delivery_failures_total", "pipeline" => pipeline.to_string())
+            .increment(1);
         let pause = pause_after(failure.kind, attempts, failure.retry_after);
         match failure.kind {
             FailureKind::Refused => {

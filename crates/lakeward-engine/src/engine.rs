@@ -94,7 +94,10 @@ impl Engine {
     ///
     /// # Errors
     /// See [`OpenEngineError`].
-    pub async fn open(options: EngineOptions, configured: Vec<PipelineSpec>) -> Result<Self, OpenEngineError> {
+    pub async fn open(
+        options: EngineOptions,
+        configured: Vec<PipelineSpec>,
+    ) -> Result<Self, OpenEngineError> {
         let lock = StateLock::take(&options.state)?;
         let journal_dir = options.state.join("journal");
         let journal = Journal::open(&journal_dir, options.journal, Arc::clone(&options.clock))?;
@@ -127,7 +130,9 @@ impl Engine {
         }
         for (spec, configured, progress) in registered {
             let name = spec.name.clone();
-            shared.start(spec, configured, progress).map_err(|source| OpenEngineError::Pipeline { name, source })?;
+            shared
+                .start(spec, configured, progress)
+                .map_err(|source| OpenEngineError::Pipeline { name, source })?;
         }
         shared.warn_of_orphans();
         Ok(Self { shared, lock })
@@ -274,11 +279,16 @@ impl Shared {
         let tail = self.journal.tail(&running.spec.stream);
         let end = tail.as_ref().map_or(progress.delivered_to, |tail| tail.end.max(progress.delivered_to));
         let pending = end.0 - progress.delivered_to.0;
-        let oldest = if pending == 0 { None } else { self.journal.received_at(&progress.stream, progress.delivered_to) };
+        let oldest = if pending == 0 {
+            None
+        } else {
+            self.journal.received_at(&progress.stream, progress.delivered_to)
+        };
         let lag = oldest.map_or(Duration::ZERO, |oldest| self.clock.now().since(oldest));
         PipelineStatus {
             pipeline: running.spec.name.clone(),
             stream: running.spec.stream.clone(),
+            incarnation: progress.incarnation,
             destination: running.destination.clone(),
             received: end.0 - progress.start.0,
             counts: progress.counts,
@@ -331,7 +341,9 @@ impl Shared {
             self.streams.write().unwrap_or_else(PoisonError::into_inner).remove(&spec.stream);
             let journal = self.journal.clone();
             let stream = spec.stream.clone();
-            blocking(move || journal.remove(&stream)).await?.map_err(|e| ControlError::Failed(e.to_string()))?;
+            blocking(move || journal.remove(&stream))
+                .await?
+                .map_err(|e| ControlError::Failed(e.to_string()))?;
         }
         info!(pipeline = name, stream = %spec.stream, "pipeline deleted");
         Ok(())
@@ -343,7 +355,9 @@ impl Shared {
             let mut pipelines = self.running();
             match pipelines.get(name) {
                 None => return Err(ControlError::NotFound(name.to_string())),
-                Some(running) if running.configured => return Err(ControlError::Configured(name.to_string())),
+                Some(running) if running.configured => {
+                    return Err(ControlError::Configured(name.to_string()));
+                }
                 Some(_) => pipelines.remove(name).expect("it is there"),
             }
         };
@@ -354,7 +368,8 @@ impl Shared {
     }
 
     fn check(&self, spec: &PipelineSpec) -> Result<(), ControlError> {
-        lakeward_columnar::build::check(&spec.shape).map_err(|error| ControlError::Invalid(error.to_string()))?;
+        lakeward_columnar::build::check(&spec.shape)
+            .map_err(|error| ControlError::Invalid(error.to_string()))?;
         (self.open_destination)(&spec.destination).map_err(ControlError::Invalid).map(drop)
     }
 
@@ -429,6 +444,8 @@ impl Shared {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ControlError> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ControlError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| ControlError::Failed(error.to_string()))
 }

@@ -10,8 +10,9 @@
 //! | `progress`  | pipeline                   | [`Progress`]    |
 //! | `plans`     | pipeline                   | the unfinished [`Plan`], if any |
 //! | `schemas`   | pipeline                   | `TableSchema`   |
-//! | `batches`   | pipeline, first offset     | [`BatchRecord`] |
+//! | `batches`   | pipeline, incarnation, first offset | [`BatchRecord`] |
 
+use std::ops::Bound;
 use std::path::Path;
 
 use lakeward_columnar::schema::TableSchema;
@@ -28,7 +29,8 @@ const PIPELINES: Documents = TableDefinition::new("pipelines");
 const PROGRESS: Documents = TableDefinition::new("progress");
 const PLANS: Documents = TableDefinition::new("plans");
 const SCHEMAS: Documents = TableDefinition::new("schemas");
-const BATCHES: TableDefinition<'static, (&'static str, u64), &'static [u8]> = TableDefinition::new("batches");
+type Batches = TableDefinition<'static, (&'static str, u128, u64), &'static [u8]>;
+const BATCHES: Batches = TableDefinition::new("batches");
 
 /// How far a pipeline is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -97,8 +99,14 @@ impl Counts {
 /// A committed batch: what `lakeward audit` compares with the lake.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BatchRecord {
+    /// The pipeline that delivered it.
+    pub pipeline: String,
+    /// The incarnation of the stream that `span` belongs to.
+    pub incarnation: uuid::Uuid,
     /// Which batch.
     pub batch: BatchId,
+    /// Where it lies: the destination's name.
+    pub destination: String,
     /// The records it settled.
     pub span: Span,
     /// What became of them.
@@ -107,6 +115,25 @@ pub struct BatchRecord {
     pub files: Vec<DeliveredFile>,
     /// When it was committed.
     pub committed_at: Timestamp,
+}
+
+/// A batch's place among the committed ones: they are ordered by it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchKey {
+    /// The pipeline.
+    pub pipeline: String,
+    /// The incarnation of its stream.
+    pub incarnation: uuid::Uuid,
+    /// The first offset.
+    pub from: Offset,
+}
+
+impl BatchRecord {
+    /// Its place among the committed batches.
+    #[must_use]
+    pub fn key(&self) -> BatchKey {
+        BatchKey { pipeline: self.pipeline.clone(), incarnation: self.incarnation, from: self.span.from }
+    }
 }
 
 /// Everything that becomes true at once when a batch is done.
@@ -313,12 +340,17 @@ impl Ledger {
         let before: Progress = self.get(PROGRESS, "progress", name)?.expect("a pipeline is registered first");
         let span = commit.plan.span;
         assert_eq!(before.delivered_to, span.from, "batches are committed in order");
-        assert_eq!(commit.record.counts.settled(), span.records(), "every record of a batch is accounted for");
-        let after = Progress {
-            delivered_to: span.to,
-            counts: before.counts.plus(&commit.record.counts),
-            ..before
-        };
+        assert_eq!(
+            before.incarnation, commit.record.incarnation,
+            "a batch is of the stream that the pipeline delivers"
+        );
+        assert_eq!(
+            commit.record.counts.settled(),
+            span.records(),
+            "every record of a batch is accounted for"
+        );
+        let after =
+            Progress { delivered_to: span.to, counts: before.counts.plus(&commit.record.counts), ..before };
         self.write(|write| {
             put(write, PROGRESS, name, &after)?;
             if let Some(schema) = commit.schema {
@@ -334,22 +366,27 @@ impl Ledger {
                 }
             }
             let value = render("batches", commit.record)?;
-            write.open_table(BATCHES)?.insert((name, span.from.0), value.as_slice())?;
+            let key = (name, commit.record.incarnation.as_u128(), span.from.0);
+            write.open_table(BATCHES)?.insert(key, value.as_slice())?;
             Ok(())
         })?;
         Ok(after)
     }
 
-    /// Up to `limit` committed batches of the pipeline whose span starts at
-    /// `from` or later, in order.
+    /// Up to `limit` committed batches of all pipelines that ever were, in the
+    /// order of their keys, those behind `after`.
     ///
     /// # Errors
     /// See [`LedgerError`].
-    pub fn batches(&self, name: &str, from: Offset, limit: usize) -> Result<Vec<BatchRecord>, LedgerError> {
+    pub fn batches(&self, after: Option<&BatchKey>, limit: usize) -> Result<Vec<BatchRecord>, LedgerError> {
         let read = self.database.begin_read()?;
         let table = read.open_table(BATCHES)?;
+        let start = match after {
+            Some(key) => Bound::Excluded((key.pipeline.as_str(), key.incarnation.as_u128(), key.from.0)),
+            None => Bound::Unbounded,
+        };
         table
-            .range((name, from.0)..=(name, u64::MAX))?
+            .range::<(&str, u128, u64)>((start, Bound::Unbounded))?
             .take(limit)
             .map(|entry| parse("batches", entry?.1.value()))
             .collect()
@@ -377,7 +414,12 @@ impl Ledger {
     }
 }
 
-fn put<T: Serialize>(write: &WriteTransaction, table: Documents, key: &str, value: &T) -> Result<(), LedgerError> {
+fn put<T: Serialize>(
+    write: &WriteTransaction,
+    table: Documents,
+    key: &str,
+    value: &T,
+) -> Result<(), LedgerError> {
     let value = render("a table", value)?;
     write.open_table(table)?.insert(key, value.as_slice())?;
     Ok(())

@@ -17,11 +17,13 @@ mod pipeline;
 pub mod plan;
 mod spec;
 mod status;
+mod stored;
 
 pub use control::{Control, ControlError};
-pub use engine::{AutoPipeline, Engine, EngineOptions, OpenDestination, OpenEngineError};
+pub use engine::{AutoPipeline, Engine, EngineOptions, OpenDestination, OpenEngineError, Opened};
 pub use intake::{AcceptError, Accepted, Intake};
-pub use ledger::{BatchRecord, Counts, Ledger, LedgerError, Progress};
+pub use ledger::{BatchKey, BatchRecord, Counts, Ledger, LedgerError, Progress};
 pub use lock::{Holder, LockError, StateLock};
 pub use spec::{BatchLimits, PipelineSpec};
 pub use status::{PipelineState, PipelineStatus};
+pub use stored::{From as RecordsFrom, StoredRecord};

@@ -96,3 +96,15 @@ impl StateLock {
         serde_json::from_str(&text).ok()
     }
 }
+
+impl StateLock {
+    /// Whether a process holds the lock of `state` now.
+    #[must_use]
+    pub fn is_held(state: &Path) -> bool {
+        let Ok(file) = File::open(state.join("lock")) else { return false };
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => false,
+            Err(errno) => errno == rustix::io::Errno::WOULDBLOCK,
+        }
+    }
+}

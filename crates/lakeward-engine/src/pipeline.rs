@@ -92,9 +92,10 @@ impl Pipeline {
             Ok(complete) => complete,
             Err(halt) => {
                 error!(pipeline = pipeline.spec.name, code = halt.code(), error = %halt, "the pipeline stops; its records stay in the journal");
-                pipeline
-                    .state
-                    .send_replace(PipelineState::Halted { code: halt.code().to_string(), error: halt.to_string() });
+                pipeline.state.send_replace(PipelineState::Halted {
+                    code: halt.code().to_string(),
+                    error: halt.to_string(),
+                });
                 false
             }
         }
@@ -153,9 +154,10 @@ impl Pipeline {
     /// from, and the schema.
     async fn recover(&self) -> Result<(Option<Plan>, Offset, TableSchema), Halt> {
         let (ledger, name) = (Arc::clone(&self.ledger), self.spec.name.clone());
-        let (plan, schema) =
-            tokio::task::spawn_blocking(move || Ok::<_, LedgerError>((ledger.unfinished(&name)?, ledger.schema(&name)?)))
-                .await??;
+        let (plan, schema) = tokio::task::spawn_blocking(move || {
+            Ok::<_, LedgerError>((ledger.unfinished(&name)?, ledger.schema(&name)?))
+        })
+        .await??;
         if let Some(plan) = &plan {
             if plan.destination != self.destination_name {
                 return Err(Halt::Destination {
@@ -168,7 +170,10 @@ impl Pipeline {
         Ok((plan, self.progress.borrow().delivered_to, schema))
     }
 
-    fn prepare_after(self: &Arc<Self>, prepared: &Prepared) -> BoxFuture<'static, Result<Option<Prepared>, Halt>> {
+    fn prepare_after(
+        self: &Arc<Self>,
+        prepared: &Prepared,
+    ) -> BoxFuture<'static, Result<Option<Prepared>, Halt>> {
         Box::pin(Arc::clone(self).prepare(prepared.plan.span.to, prepared.schema.clone()))
     }
 
@@ -244,6 +249,7 @@ impl Pipeline {
                 pipeline: &self.spec.name,
                 shape: &plan.shape,
                 schema: &schema,
+                planned_at: plan.planned_at,
             };
             let blocks = Blocks { journal: &self.journal, spec: &self.spec, at: plan.span.from, to: plan.span.to, read: Vec::new().into_iter() };
             let Built { files, schema: after, counts } = build::build(&input, blocks).map_err(|error| match error {
@@ -291,6 +297,9 @@ impl Pipeline {
         counts.files = receipt.files.len() as u64;
         counts.bytes = receipt.files.iter().map(|file| file.bytes).sum();
         let record = BatchRecord {
+            pipeline: self.spec.name.clone(),
+            incarnation: self.incarnation,
+            destination: self.destination_name.clone(),
             batch: prepared.plan.batch,
             span: prepared.plan.span,
             counts,
@@ -301,7 +310,10 @@ impl Pipeline {
         let (plan, next) = (prepared.plan.clone(), next.map(|next| next.plan.clone()));
         let schema = prepared.schema_changed.then(|| prepared.schema.clone());
         let progress = tokio::task::spawn_blocking(move || {
-            ledger.commit(&name, &Commit { plan: &plan, record: &record, schema: schema.as_ref(), next: next.as_ref() })
+            ledger.commit(
+                &name,
+                &Commit { plan: &plan, record: &record, schema: schema.as_ref(), next: next.as_ref() },
+            )
         })
         .await??;
         let labels = [("pipeline", self.spec.name.clone())];

@@ -14,6 +14,8 @@ pub struct PipelineStatus {
     pub pipeline: String,
     /// The stream it delivers.
     pub stream: StreamName,
+    /// Which incarnation of the stream the offsets belong to.
+    pub incarnation: uuid::Uuid,
     /// Where it delivers to, without secrets.
     pub destination: String,
     /// Records accepted since the pipeline began.

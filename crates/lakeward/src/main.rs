@@ -1,2 +1,115 @@
-//! The Lakeward binary.
-fn main() {}
+//! The Lakeward binary: command line, configuration, wiring.
+
+mod audit;
+mod commands;
+mod config;
+mod exit;
+mod offline;
+mod remote;
+mod service;
+mod terminal;
+mod wiring;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Events into lakes and warehouses, exactly once, from one binary.
+#[derive(Debug, Parser)]
+#[command(name = "lakeward", version, propagate_version = true)]
+struct Arguments {
+    /// Print for machines: JSON on standard output, no tables, no progress bars.
+    #[arg(long, global = true)]
+    json: bool,
+    /// What to log to standard error, for instance `info` or
+    /// `lakeward_engine=debug`.
+    #[arg(long, global = true, env = "LAKEWARD_LOG", value_name = "FILTER")]
+    log: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// See the whole thing work: 200,000 events through the front doors into
+    /// Parquet, and the proof that none was lost or doubled.
+    Demo(commands::demo::Demo),
+    /// Serve without a configuration: every stream that a client names is
+    /// created on first use and lands under `./lake`.
+    Dev(commands::dev::Dev),
+    /// Serve as a configuration file says.
+    Run(commands::run::Run),
+    /// Convert local JSON files to partitioned Parquet (or NDJSON, CSV),
+    /// without any service.
+    Convert(commands::convert::Convert),
+    /// Write a commented starter configuration.
+    Init(commands::init::Init),
+    /// Check a configuration: all problems at once.
+    Check(commands::check::Check),
+    /// Show what every pipeline has received and delivered.
+    Status(commands::status::Status),
+    /// Follow what a pipeline receives.
+    Tail(commands::tail::Tail),
+    /// List what lies in the lake.
+    Ls(commands::ls::Ls),
+    /// Prove that nothing was lost or doubled: the ledger against the lake.
+    Audit(commands::audit::Audit),
+    /// Explain and repair the journal on disk.
+    Fsck(commands::fsck::Fsck),
+    /// Print the JSON Schema of the configuration file.
+    Schema,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    terminal::log_to_stderr(arguments.log.as_deref(), default_log(&arguments.command), arguments.json);
+    let out = terminal::Output::new(arguments.json);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => {
+            let result = runtime.block_on(run(arguments.command, &out));
+            // A stopped service does not wait for a task that hangs.
+            runtime.shutdown_background();
+            result
+        }
+        Err(error) => Err(error.into()),
+    };
+    match result {
+        Ok(code) => code.into(),
+        Err(error) => {
+            terminal::print_error(&error, arguments.json);
+            exit::code_of(&error).into()
+        }
+    }
+}
+
+async fn run(command: Command, out: &terminal::Output) -> anyhow::Result<exit::Code> {
+    match command {
+        Command::Demo(demo) => demo.run(out).await,
+        Command::Dev(dev) => dev.run(out).await,
+        Command::Run(run) => run.run(out).await,
+        Command::Convert(convert) => convert.run(out),
+        Command::Init(init) => init.run(out),
+        Command::Check(check) => check.run(out).await,
+        Command::Status(status) => status.run(out).await,
+        Command::Tail(tail) => tail.run(out).await,
+        Command::Ls(ls) => ls.run(out).await,
+        Command::Audit(audit) => audit.run(out).await,
+        Command::Fsck(fsck) => fsck.run(out),
+        Command::Schema => {
+            println!("{}", serde_json::to_string_pretty(&config::schema())?);
+            Ok(exit::Code::Done)
+        }
+    }
+}
+
+/// Services say what they do; one-shot commands speak when something is wrong.
+fn default_log(command: &Command) -> &'static str {
+    match command {
+        Command::Run(_) | Command::Dev(_) => "info",
+        _ => "error",
+    }
+}

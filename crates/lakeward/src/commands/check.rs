@@ -1,0 +1,67 @@
+//! `lakeward check`: all problems of a configuration at once.
+
+use std::path::PathBuf;
+
+use lakeward_connectors::destinations::lake::Lake;
+
+use crate::config::{Config, DestinationConfig, Problems};
+use crate::exit::Code;
+use crate::terminal::{self, Output};
+
+/// Check a configuration: all problems at once, each with its path.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Check {
+    /// The configuration file.
+    #[arg(short, long, value_name = "FILE", default_value = "lakeward.yaml")]
+    config: PathBuf,
+    /// Also try the destinations: reach them, write, and find out whether
+    /// conditional puts are honoured.
+    #[arg(long)]
+    connect: bool,
+}
+
+impl Check {
+    pub(crate) async fn run(self, out: &Output) -> anyhow::Result<Code> {
+        let config = match Config::read(&self.config) {
+            Ok(config) => config,
+            Err(error) => {
+                if let (true, Some(found)) = (out.is_json(), error.downcast_ref::<Problems>()) {
+                    out.json(&serde_json::json!({ "ok": false, "problems": found.problems }))?;
+                    return Ok(Code::Configuration);
+                }
+                return Err(error);
+            }
+        };
+        let mut failed = 0;
+        let mut table = terminal::table(&["pipeline", "destination", "probe", "result"]);
+        let mut probes = Vec::new();
+        if self.connect {
+            for pipeline in &config.pipelines {
+                let DestinationConfig::Lake(lake) = &pipeline.destination;
+                let lake = Lake::open(lake)?;
+                for probe in lake.probe().await {
+                    failed += u32::from(!probe.ok);
+                    table.add_row([&pipeline.name, &lake.to_string(), &probe.name.to_string(), &probe.message]);
+                    probes.push(serde_json::json!({
+                        "pipeline": pipeline.name, "probe": probe.name, "ok": probe.ok, "message": probe.message,
+                    }));
+                }
+            }
+        }
+        if out.is_json() {
+            out.json(&serde_json::json!({ "ok": failed == 0, "problems": [], "probes": probes }))?;
+        } else {
+            if self.connect {
+                out.say(table.to_string());
+            }
+            let pipelines = config.pipelines.len();
+            out.say(format!(
+                "{} is sound: {pipelines} pipeline{}{}",
+                self.config.display(),
+                if pipelines == 1 { "" } else { "s" },
+                if failed > 0 { format!("; {failed} probes failed") } else { String::new() },
+            ));
+        }
+        Ok(if failed == 0 { Code::Done } else { Code::Unavailable })
+    }
+}

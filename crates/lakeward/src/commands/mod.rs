@@ -1,0 +1,14 @@
+//! One file per command.
+
+pub(crate) mod audit;
+pub(crate) mod check;
+pub(crate) mod convert;
+pub(crate) mod demo;
+pub(crate) mod dev;
+pub(crate) mod fsck;
+pub(crate) mod init;
+pub(crate) mod ls;
+pub(crate) mod run;
+pub(crate) mod status;
+pub(crate) mod tail;
+pub(crate) mod target;

@@ -1,0 +1,56 @@
+//! `lakeward status`: what every pipeline has received and delivered.
+
+use lakeward_engine::{PipelineState, PipelineStatus};
+
+use super::target::{Inspected, TargetArguments};
+use crate::exit::Code;
+use crate::terminal::{self, Output, right};
+
+/// Show what every pipeline has received and delivered, whether the service
+/// runs or not.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    target: TargetArguments,
+}
+
+impl Status {
+    pub(crate) async fn run(self, out: &Output) -> anyhow::Result<Code> {
+        let config = self.target.config()?;
+        let inspected = Inspected::open(&config)?;
+        let running = matches!(inspected, Inspected::Remote(_));
+        let all = inspected.status().await?;
+        if out.is_json() {
+            out.json(&serde_json::json!({ "running": running, "pipelines": all }))?;
+            return Ok(Code::Done);
+        }
+        out.say(table(&all).to_string());
+        if !running {
+            out.say(format!("The service does not run; this is what {} says.", config.state.display()));
+        }
+        Ok(Code::Done)
+    }
+}
+
+/// The pipelines' numbers as a table.
+pub(crate) fn table(all: &[PipelineStatus]) -> comfy_table::Table {
+    let mut table = terminal::table(&[
+        "pipeline", "received", "delivered", "filtered", "duplicates", "quarantined", "pending", "rows", "lag", "state",
+    ]);
+    for status in all {
+        let counts = &status.counts;
+        let numbers =
+            [status.received, counts.delivered, counts.filtered, counts.duplicates, counts.quarantined, status.pending, counts.rows];
+        let mut row = vec![comfy_table::Cell::new(&status.pipeline)];
+        row.extend(numbers.map(|n| right(terminal::count(n))));
+        row.push(right(terminal::seconds(status.lag_seconds)));
+        row.push(comfy_table::Cell::new(match &status.state {
+            PipelineState::Idle => "idle".to_string(),
+            PipelineState::Delivering => "delivering".to_string(),
+            PipelineState::Retrying { attempts, error } => format!("retrying ({attempts}): {error}"),
+            PipelineState::Halted { code, error } => format!("halted, {code}: {error}"),
+        }));
+        table.add_row(row);
+    }
+    table
+}

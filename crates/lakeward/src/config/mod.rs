@@ -1,0 +1,245 @@
+//! The configuration file: read, checked as a whole, turned into what the
+//! crates take.
+
+mod check;
+mod environment;
+mod pipeline;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use lakeward_connectors::destinations::lake::LakeConfig;
+use lakeward_model::units;
+use lakeward_server::{AuthConfig, ServerConfig, ServerLimits, TlsConfig};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use pipeline::{BatchConfig, DestinationConfig, OutputConfig, PipelineConfig};
+
+/// Lakeward's configuration file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// The address of the front doors. Default `127.0.0.1:7171`; any other
+    /// than a loopback address needs `auth`.
+    pub(crate) listen: SocketAddr,
+    /// The state directory: journal, ledger and lock. Default `./state`; a
+    /// relative path starts at the configuration file's folder.
+    pub(crate) state: PathBuf,
+    /// The durable log of everything accepted.
+    pub(crate) journal: JournalConfig,
+    /// TLS. Default none.
+    pub(crate) tls: Option<TlsConfig>,
+    /// Who may send.
+    pub(crate) auth: AuthConfig,
+    /// Limits of the front doors.
+    pub(crate) limits: ServerLimits,
+    /// The Firehose API.
+    pub(crate) firehose: FirehoseConfig,
+    /// How long a stop may take to deliver what is pending. What is not
+    /// delivered by then stays in the journal. Default `30s`.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "String")]
+    pub(crate) drain_grace: Duration,
+    /// The pipelines.
+    pub(crate) pipelines: Vec<PipelineConfig>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7171)),
+            state: PathBuf::from("./state"),
+            journal: JournalConfig::default(),
+            tls: None,
+            auth: AuthConfig::default(),
+            limits: ServerLimits::default(),
+            firehose: FirehoseConfig::default(),
+            drain_grace: Duration::from_secs(30),
+            pipelines: Vec::new(),
+        }
+    }
+}
+
+/// The journal's settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct JournalConfig {
+    /// Most bytes on disk; beyond it clients are asked to try again later.
+    /// Default `10GiB`.
+    #[serde(with = "units::bytes")]
+    #[schemars(with = "units::BytesText")]
+    pub(crate) disk_max: u64,
+    /// Size of a segment file. Default `64MiB`.
+    #[serde(with = "units::bytes")]
+    #[schemars(with = "units::BytesText")]
+    pub(crate) segment: u64,
+    /// How long delivered records are kept for re-reading. Default `24h`.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "String")]
+    pub(crate) retention: Duration,
+    /// How long a repeated `Idempotency-Key` gets the first answer again.
+    /// Default `24h`.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "String")]
+    pub(crate) request_key_window: Duration,
+}
+
+impl Default for JournalConfig {
+    fn default() -> Self {
+        Self {
+            disk_max: 10 << 30,
+            segment: 64 << 20,
+            retention: Duration::from_secs(24 * 3600),
+            request_key_window: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+/// The Firehose API's settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct FirehoseConfig {
+    /// The account id in ARNs. Default `000000000000`.
+    pub(crate) account_id: String,
+    /// The region in ARNs and signatures. Default `us-east-1`.
+    pub(crate) region: String,
+    /// Where the buckets of streams lie that are made through
+    /// `CreateDeliveryStream`: the url's `{bucket}` stands for the bucket's
+    /// name. Default `s3://{bucket}/` at AWS itself.
+    pub(crate) buckets: LakeConfig,
+}
+
+impl Default for FirehoseConfig {
+    fn default() -> Self {
+        Self {
+            account_id: String::from("000000000000"),
+            region: String::from("us-east-1"),
+            buckets: LakeConfig::at("s3://{bucket}/"),
+        }
+    }
+}
+
+/// Something wrong with the configuration, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Problem {
+    /// Path of the value, for instance `pipelines[0].output.format`.
+    pub(crate) path: String,
+    /// What is wrong, and what to write instead.
+    pub(crate) problem: String,
+}
+
+impl Problem {
+    fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { path: path.into(), problem: problem.into() }
+    }
+}
+
+/// All problems of a configuration.
+#[derive(Debug)]
+pub(crate) struct Problems {
+    pub(crate) file: PathBuf,
+    pub(crate) problems: Vec<Problem>,
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let n = self.problems.len();
+        writeln!(f, "{} has {n} problem{}:", self.file.display(), if n == 1 { "" } else { "s" })?;
+        for Problem { path, problem } in &self.problems {
+            writeln!(f, "  {path}: {problem}")?;
+        }
+        write!(f, "`lakeward schema` prints every key that there is")
+    }
+}
+
+impl std::error::Error for Problems {}
+
+impl Config {
+    /// Reads and checks a configuration file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or [`Problems`]: all of them at once.
+    pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let mut config = Self::parse(&text, |name| std::env::var(name).ok())
+            .map_err(|problems| Problems { file: file.to_path_buf(), problems })?;
+        let folder = file.parent().unwrap_or(Path::new("."));
+        config.state = folder.join(&config.state);
+        for pipeline in &mut config.pipelines {
+            let DestinationConfig::Lake(lake) = &mut pipeline.destination;
+            lake.resolve_in(folder);
+        }
+        config.firehose.buckets.resolve_in(folder);
+        Ok(config)
+    }
+
+    /// Parses and checks a configuration's text; `environment` answers
+    /// `${NAME}`.
+    pub(crate) fn parse(text: &str, environment: impl Fn(&str) -> Option<String>) -> Result<Self, Vec<Problem>> {
+        let whole = |problem: String| vec![Problem::new("(file)", problem)];
+        let mut value: serde_json::Value = serde_yaml_ng::from_str(text).map_err(|e| whole(e.to_string()))?;
+        if value.is_null() {
+            value = serde_json::json!({});
+        }
+        let mut problems = environment::interpolate(&mut value, &environment);
+        problems.extend(check::against_schema(&value));
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let config: Self = serde_json::from_value(value).map_err(|e| whole(e.to_string()))?;
+        let problems = config.problems();
+        if problems.is_empty() { Ok(config) } else { Err(problems) }
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        let server = self.server().problems().into_iter().map(|(path, problem)| Problem::new(path, problem));
+        let mut problems: Vec<_> = server.collect();
+        let mut names = std::collections::HashSet::new();
+        for (index, pipeline) in self.pipelines.iter().enumerate() {
+            let path = format!("pipelines[{index}]");
+            if !names.insert(&pipeline.name) {
+                problems.push(Problem::new(
+                    format!("{path}.name"),
+                    format!("another pipeline is named `{}` too", pipeline.name),
+                ));
+            }
+            problems.extend(pipeline.problems(&path));
+        }
+        problems
+    }
+
+    /// What the front doors take.
+    pub(crate) fn server(&self) -> ServerConfig {
+        ServerConfig {
+            listen: self.listen,
+            tls: self.tls.clone(),
+            auth: self.auth.clone(),
+            limits: self.limits.clone(),
+            account_id: self.firehose.account_id.clone(),
+            region: self.firehose.region.clone(),
+            ..ServerConfig::default()
+        }
+    }
+
+    /// What the journal takes.
+    pub(crate) fn journal(&self) -> lakeward_journal::Options {
+        lakeward_journal::Options {
+            segment_bytes: self.journal.segment,
+            disk_bytes_max: self.journal.disk_max,
+            request_key_window: self.journal.request_key_window,
+            ..lakeward_journal::Options::default()
+        }
+    }
+}
+
+/// The JSON Schema of the configuration file.
+pub(crate) fn schema() -> serde_json::Value {
+    schemars::schema_for!(Config).to_value()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! The running service: engine and front doors together.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lakeward_engine::{AutoPipeline, Control, Engine, EngineOptions, Holder, Intake, OpenEngineError};
+use lakeward_model::clock::SystemClock;
+use lakeward_model::{Secret, ids};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::config::Config;
+use crate::exit::{Code, coded};
+use crate::wiring;
+
+/// A service that accepts and delivers.
+pub(crate) struct Service {
+    engine: Engine,
+    doors: lakeward_server::Running,
+    shutdown: CancellationToken,
+    /// Where it listens.
+    pub(crate) addr: SocketAddr,
+    /// `http` or `https`.
+    pub(crate) scheme: &'static str,
+}
+
+impl Service {
+    /// Opens the state, starts the pipelines and the front doors.
+    pub(crate) async fn start(config: &Config, auto: Option<AutoPipeline>) -> anyhow::Result<Self> {
+        let specs = config.pipelines.iter().map(|p| p.spec()).collect::<anyhow::Result<Vec<_>>>()?;
+        let open = auto.is_some();
+        let options = EngineOptions {
+            state: config.state.clone(),
+            journal: config.journal(),
+            retention: config.journal.retention,
+            clock: Arc::new(SystemClock),
+            open_destination: wiring::opener(config),
+            auto,
+        };
+        let mut engine = Engine::open(options, specs).await.map_err(|error| match error {
+            OpenEngineError::Lock(lock) => coded(Code::Unavailable, lock.to_string()),
+            OpenEngineError::Pipeline { .. } => coded(Code::Configuration, error.to_string()),
+            other => anyhow::Error::new(other),
+        })?;
+        let mut server = config.server();
+        server.open = open;
+        let token = ids::fresh().simple().to_string();
+        if !server.auth.is_empty() {
+            server.auth.bearer_tokens.push(Secret::new(token.clone()));
+        }
+        let shutdown = CancellationToken::new();
+        let doors = lakeward_server::serve(
+            server,
+            Arc::new(wiring::bucket),
+            engine.intake(),
+            engine.control(),
+            shutdown.clone(),
+        )
+        .await?;
+        let addr = doors.addr();
+        let scheme = if config.tls.is_some() { "https" } else { "http" };
+        let holder =
+            Holder { pid: std::process::id(), control: Some(format!("{scheme}://{addr}")), token: Some(token) };
+        engine.lock().announce(&holder)?;
+        Ok(Self { engine, doors, shutdown, addr, scheme })
+    }
+
+    pub(crate) fn intake(&self) -> Intake {
+        self.engine.intake()
+    }
+
+    pub(crate) fn control(&self) -> Control {
+        self.engine.control()
+    }
+
+    /// Serves until SIGTERM or SIGINT, then drains; a second signal stops at
+    /// once. Either way nothing that was acknowledged is lost.
+    pub(crate) async fn until_stopped(self, grace: Duration) -> anyhow::Result<Code> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        info!(grace = ?grace, "stopping: no new requests, delivering what is pending; a second signal stops at once");
+        tokio::select! {
+            complete = self.stop(grace) => Ok(if complete { Code::Done } else { Code::TryAgain }),
+            _ = terminate.recv() => { warn!("stopped at once; what is pending stays in the journal"); Ok(Code::TryAgain) }
+            _ = interrupt.recv() => { warn!("stopped at once; what is pending stays in the journal"); Ok(Code::TryAgain) }
+        }
+    }
+
+    /// Stops accepting, delivers what is pending within `grace`, and ends.
+    /// Whether everything was delivered.
+    pub(crate) async fn stop(self, grace: Duration) -> bool {
+        self.shutdown.cancel();
+        self.doors.finished().await;
+        let complete = self.engine.drain(grace).await;
+        if complete {
+            info!("stopped: everything accepted is delivered");
+        } else {
+            warn!("stopped: what is pending stays in the journal for the next start");
+        }
+        complete
+    }
+}

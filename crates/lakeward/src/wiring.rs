@@ -1,0 +1,54 @@
+//! The only place that knows which connectors there are.
+
+use std::sync::Arc;
+
+use lakeward_connectors::destinations::lake::{Lake, LakeConfig};
+use lakeward_engine::{OpenDestination, Opened};
+use serde::Deserialize;
+
+use crate::config::{Config, DestinationConfig};
+
+/// A destination as pipelines carry it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Stored {
+    /// From the configuration file.
+    Configured(DestinationConfig),
+    /// A bucket that a Firehose client named.
+    Bucket(Bucket),
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type", rename = "bucket")]
+struct Bucket {
+    bucket: String,
+}
+
+/// What the Firehose API stores for a bucket: its name only, so that no
+/// credential is ever written to the ledger.
+pub(crate) fn bucket(name: &str) -> serde_json::Value {
+    serde_json::json!({ "type": "bucket", "bucket": name })
+}
+
+/// The lake that a stored destination means.
+pub(crate) fn lake_config(buckets: &LakeConfig, destination: &serde_json::Value) -> Result<LakeConfig, String> {
+    match Stored::deserialize(destination) {
+        Ok(Stored::Configured(DestinationConfig::Lake(lake))) => Ok(lake),
+        Ok(Stored::Bucket(Bucket { bucket })) => {
+            let mut lake = buckets.clone();
+            lake.url = lake.url.replace("{bucket}", &bucket);
+            Ok(lake)
+        }
+        Err(error) => Err(format!("this release does not know the destination: {error}")),
+    }
+}
+
+/// Opens destinations for the engine.
+pub(crate) fn opener(config: &Config) -> OpenDestination {
+    let buckets = config.firehose.buckets.clone();
+    Arc::new(move |destination| {
+        let config = lake_config(&buckets, destination)?;
+        let lake = Lake::open(&config).map_err(|error| error.to_string())?;
+        Ok(Opened { name: lake.to_string(), destination: Arc::new(lake) })
+    })
+}
