@@ -8,6 +8,7 @@ number alone.
 
 import asyncio
 import random
+import re
 import threading
 
 SLOW_DOWN = b"<?xml version='1.0' encoding='UTF-8'?><Error><Code>%s</Code><Message>injected</Message></Error>"
@@ -46,6 +47,15 @@ class FaultProxy:
     def stop(self):
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(10)
+        self.loop.run_until_complete(self._close())
+        self.loop.close()
+
+    async def _close(self):
+        self.server.close()
+        connections = asyncio.all_tasks() - {asyncio.current_task()}
+        for connection in connections:
+            connection.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
 
     async def _connection(self, reader, writer):
         try:
@@ -59,6 +69,10 @@ class FaultProxy:
     async def _request(self, reader, writer):
         head = await reader.readuntil(b"\r\n\r\n")
         line, headers = parse(head)
+        if b"expect" in headers:
+            # Answered here, and not passed on: the server would answer it again.
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            head = re.sub(rb"(?i)\r\nexpect:[^\r]*", b"", head)
         body = await read_body(reader, headers)
         while self.hold:
             await asyncio.sleep(0.05)

@@ -43,37 +43,42 @@ class Service:
         self.url = None
 
     @classmethod
-    def dev(cls, folder, listen="127.0.0.1:0"):
-        return cls(["dev", "--listen", listen, "--dir", folder], ["--dir", folder], cwd=folder)
+    def dev(cls, folder, listen="127.0.0.1:0", age="200ms"):
+        return cls(["dev", "--listen", listen, "--dir", folder, "--age", age], ["--dir", folder], cwd=folder)
 
     @classmethod
     def run(cls, config):
         return cls(["run", "-c", config], ["-c", config], cwd=pathlib.Path(config).parent)
 
     def start(self, timeout=30):
+        self.spawn()
+        self.ready.wait(timeout)
+        if self.url is None:
+            self.kill()
+            raise AssertionError(f"lakeward {self.arguments} is not ready:\n{self.log_tail()}")
+        return self
+
+    def spawn(self):
+        """Starts it and does not wait until it listens."""
         self.url = None
-        ready = threading.Event()
+        self.ready = threading.Event()
         self.process = subprocess.Popen(
             [PROGRAM, *self.arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, errors="replace", env=ENVIRONMENT, cwd=self.cwd, start_new_session=True,
         )
 
-        def follow(output):
+        def follow(output, ready):
             for line in output:
                 self.log.append(line)
                 found = READY.search(line)
-                if found and self.url is None:
+                if found and not ready.is_set():
                     self.url = found.group(1)
                     ready.set()
+            output.close()
             ready.set()
 
-        self.follower = threading.Thread(target=follow, args=(self.process.stdout,), daemon=True)
+        self.follower = threading.Thread(target=follow, args=(self.process.stdout, self.ready), daemon=True)
         self.follower.start()
-        ready.wait(timeout)
-        if self.url is None:
-            self.kill()
-            raise AssertionError(f"lakeward {self.arguments} is not ready:\n{self.log_tail()}")
-        return self
 
     def log_tail(self, lines=60):
         return "".join(self.log[-lines:])
