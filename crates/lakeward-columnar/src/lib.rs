@@ -3,6 +3,10 @@
 //! Invariant: nothing here does I/O, awaits, or reads a clock. The same input
 //! gives the same batch, so that a retry is a rebuild.
 
+pub mod build;
+pub mod decode;
 pub mod encode;
 pub mod path;
+pub mod quarantine;
+pub mod schema;
 pub mod shape;
