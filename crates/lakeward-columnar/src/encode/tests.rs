@@ -1,5 +1,6 @@
 //! Tests of the encoders against independent decoders.
 
+mod parquet;
 mod text;
 mod whole_file;
 

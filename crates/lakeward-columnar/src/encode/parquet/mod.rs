@@ -1,16 +1,39 @@
 //! Columns as Apache Parquet.
+//!
+//! Column chunks are written here, straight from the Arrow buffers: levels
+//! from the validity bitmaps, dictionaries by one hash of each string, pages
+//! compressed with one reused compressor. What the `parquet` crate makes
+//! public does the rest: the schema, the footer, and the columns of types
+//! that are not encoded here (lists, and whatever else SQL brings).
+
+mod chunk;
+mod codec;
+mod dictionary;
+mod header;
+mod hybrid;
+mod leaves;
+mod statistics;
+mod values;
 
 use std::sync::Arc;
 
-use ::parquet::arrow::ArrowWriter;
-use ::parquet::basic::{Compression, GzipLevel, ZstdLevel};
+use ::parquet::arrow::{ARROW_SCHEMA_META_KEY, ArrowSchemaConverter, ArrowWriter, encode_arrow_schema};
+use ::parquet::basic::{ColumnOrder, Compression, GzipLevel, ZstdLevel};
+use ::parquet::file::metadata::{
+    ColumnChunkMetaData, FileMetaData, KeyValue, ParquetMetaData, ParquetMetaDataWriter, RowGroupMetaData,
+};
 use ::parquet::file::properties::{EnabledStatistics, WriterProperties};
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use ::parquet::schema::types::{ColumnDescPtr, SchemaDescPtr};
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use bytes::Bytes;
 
+use self::chunk::ChunkWriter;
 use super::{CREATED_BY, EncodeError};
 use crate::shape::{ParquetCompression, ParquetOptions};
+
+/// Readers keep the offsets of one row group's strings in 32 bits; so do we.
+const GROUP_BYTES: usize = 1 << 30;
 
 /// One file of `parts`.
 pub(super) fn encode(
@@ -18,18 +41,130 @@ pub(super) fn encode(
     schema: &SchemaRef,
     parts: &[RecordBatch],
 ) -> Result<Bytes, EncodeError> {
-    let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(properties(options)?))?;
-    for part in parts {
-        writer.write(part)?;
-    }
-    Ok(Bytes::from(writer.into_inner()?))
-}
-
-fn properties(options: &ParquetOptions) -> Result<WriterProperties, EncodeError> {
     if options.row_group_rows == 0 {
         let reason = String::from("a row group has at least one row");
         return Err(EncodeError::Option { option: "row_group_rows", reason });
     }
+    let columns =
+        ArrowSchemaConverter::new().convert(schema).map_err(|e| EncodeError::Type(e.to_string()))?;
+    let columns: SchemaDescPtr = Arc::new(columns);
+    let mut writer = ChunkWriter::new(options)?;
+    let mut groups = Vec::new();
+    for group in row_groups(parts, options.row_group_rows) {
+        groups.push(write_group(&mut writer, schema, &columns, &group)?);
+    }
+    write_footer(&mut writer.out, schema, columns, groups)?;
+    Ok(Bytes::from(writer.out))
+}
+
+/// Cuts `parts` into row groups of at most `rows` rows and about
+/// [`GROUP_BYTES`].
+fn row_groups(parts: &[RecordBatch], rows: usize) -> Vec<Vec<RecordBatch>> {
+    let mut groups: Vec<Vec<RecordBatch>> = Vec::new();
+    let (mut group_rows, mut group_bytes) = (rows, 0);
+    for part in parts {
+        // The size matters only where columns of several parts are joined.
+        let bytes = if parts.len() > 1 { slice_bytes(part) } else { 0 };
+        let mut at = 0;
+        while at < part.num_rows() {
+            if group_rows == rows || (group_bytes > 0 && group_bytes + bytes > GROUP_BYTES) {
+                groups.push(Vec::new());
+                (group_rows, group_bytes) = (0, 0);
+            }
+            let taken = (part.num_rows() - at).min(rows - group_rows);
+            let slice = if taken == part.num_rows() { part.clone() } else { part.slice(at, taken) };
+            groups.last_mut().expect("a group was just begun").push(slice);
+            at += taken;
+            group_rows += taken;
+            group_bytes += bytes;
+        }
+    }
+    groups
+}
+
+/// The bytes that the rows of a slice take, or 0 where that is not known.
+fn slice_bytes(part: &RecordBatch) -> usize {
+    part.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(0)).sum()
+}
+
+fn write_group(
+    writer: &mut ChunkWriter<'_>,
+    schema: &Schema,
+    columns: &SchemaDescPtr,
+    parts: &[RecordBatch],
+) -> Result<RowGroupMetaData, EncodeError> {
+    let rows: usize = parts.iter().map(RecordBatch::num_rows).sum();
+    let start = writer.out.len();
+    let mut chunks = Vec::with_capacity(columns.num_columns());
+    let mut leaves = Vec::new();
+    for (index, field) in schema.fields().iter().enumerate() {
+        let column = join(parts, index)?;
+        if !leaves::knows(field) {
+            splice(writer, columns, field, &column, &mut chunks)?;
+            continue;
+        }
+        leaves::collect(field, &column, &mut leaves);
+        for leaf in leaves.drain(..) {
+            let descriptor = columns.column(chunks.len());
+            chunks.push(writer.write(&descriptor, &leaf)?);
+        }
+    }
+    let bytes = chunks.iter().map(ColumnChunkMetaData::uncompressed_size).sum();
+    Ok(RowGroupMetaData::builder(SchemaDescPtr::clone(columns))
+        .set_num_rows(rows as i64)
+        .set_total_byte_size(bytes)
+        .set_file_offset(start as i64)
+        .set_column_metadata(chunks)
+        .build()?)
+}
+
+/// One column of all parts.
+fn join(parts: &[RecordBatch], index: usize) -> Result<ArrayRef, EncodeError> {
+    if let [part] = parts {
+        return Ok(ArrayRef::clone(part.column(index)));
+    }
+    let arrays: Vec<_> = parts.iter().map(|part| part.column(index).as_ref()).collect();
+    Ok(arrow::compute::concat(&arrays)?)
+}
+
+/// Encodes a column as a file of its own by the crate's writer, and takes its
+/// chunks over.
+fn splice(
+    writer: &mut ChunkWriter<'_>,
+    columns: &SchemaDescPtr,
+    field: &Field,
+    column: &ArrayRef,
+    chunks: &mut Vec<ColumnChunkMetaData>,
+) -> Result<(), EncodeError> {
+    let schema = Arc::new(Schema::new(vec![field.clone()]));
+    let batch = RecordBatch::try_new(Arc::clone(&schema), vec![ArrayRef::clone(column)])?;
+    let mut file = Vec::new();
+    let mut arrow_writer = ArrowWriter::try_new(&mut file, schema, Some(properties(writer.options)))?;
+    arrow_writer.write(&batch)?;
+    let metadata = arrow_writer.close()?;
+    for chunk in metadata.row_group(0).columns() {
+        let (from, length) = chunk.byte_range();
+        let moved = |offset: i64| offset - from as i64 + writer.out.len() as i64;
+        let descriptor: ColumnDescPtr = columns.column(chunks.len());
+        let mut taken = ColumnChunkMetaData::builder(descriptor)
+            .set_encodings_mask(*chunk.encodings_mask())
+            .set_compression_codec(chunk.compression_codec())
+            .set_num_values(chunk.num_values())
+            .set_total_uncompressed_size(chunk.uncompressed_size())
+            .set_total_compressed_size(chunk.compressed_size())
+            .set_dictionary_page_offset(chunk.dictionary_page_offset().map(moved))
+            .set_data_page_offset(moved(chunk.data_page_offset()));
+        if let Some(statistics) = chunk.statistics() {
+            taken = taken.set_statistics(statistics.clone());
+        }
+        chunks.push(taken.build()?);
+        writer.out.extend_from_slice(&file[from as usize..(from + length) as usize]);
+    }
+    Ok(())
+}
+
+/// The options as the crate's own writer has them.
+fn properties(options: &ParquetOptions) -> WriterProperties {
     let compression = match options.compression {
         ParquetCompression::Zstd => Compression::ZSTD(ZstdLevel::default()),
         ParquetCompression::Snappy => Compression::SNAPPY,
@@ -37,11 +172,34 @@ fn properties(options: &ParquetOptions) -> Result<WriterProperties, EncodeError>
         ParquetCompression::None => Compression::UNCOMPRESSED,
     };
     let statistics = if options.statistics { EnabledStatistics::Chunk } else { EnabledStatistics::None };
-    Ok(WriterProperties::builder()
-        .set_created_by(String::from(CREATED_BY))
+    WriterProperties::builder()
         .set_compression(compression)
         .set_dictionary_enabled(options.dictionary)
         .set_statistics_enabled(statistics)
-        .set_max_row_group_row_count(Some(options.row_group_rows))
-        .build())
+        .set_max_row_group_row_count(None)
+        .build()
+}
+
+fn write_footer(
+    out: &mut Vec<u8>,
+    schema: &Schema,
+    columns: SchemaDescPtr,
+    groups: Vec<RowGroupMetaData>,
+) -> Result<(), EncodeError> {
+    let rows = groups.iter().map(RowGroupMetaData::num_rows).sum();
+    // Arrow readers need the schema only for types that Parquet does not have.
+    let is_plain = schema.fields().iter().all(|field| leaves::knows(field));
+    let arrow_schema =
+        (!is_plain).then(|| vec![KeyValue::new(ARROW_SCHEMA_META_KEY.into(), encode_arrow_schema(schema))]);
+    let order = |column: &ColumnDescPtr| {
+        ColumnOrder::TYPE_DEFINED_ORDER(ColumnOrder::sort_order_for_type(
+            column.logical_type_ref(),
+            column.converted_type(),
+            column.physical_type(),
+        ))
+    };
+    let orders = columns.columns().iter().map(order).collect();
+    let file = FileMetaData::new(1, rows, Some(CREATED_BY.into()), arrow_schema, columns, Some(orders));
+    ParquetMetaDataWriter::new(out, &ParquetMetaData::new(file, groups)).finish()?;
+    Ok(())
 }

@@ -1,0 +1,167 @@
+//! A column chunk: an optional dictionary page and data pages.
+
+use std::ops::Range;
+
+use ::parquet::basic::{CompressionCodec, Encoding, EncodingMask};
+use ::parquet::file::metadata::ColumnChunkMetaData;
+use ::parquet::schema::types::ColumnDescPtr;
+use arrow::array::BooleanArray;
+
+use super::codec::{Codec, SMALLEST};
+use super::header::{self, PageKind};
+use super::hybrid;
+use super::leaves::Leaf;
+use super::values::{Encoded, Values};
+use crate::encode::EncodeError;
+use crate::shape::ParquetOptions;
+
+/// About how many bytes a page has before compression.
+const PAGE_BYTES: usize = 1 << 20;
+/// The most rows of a page.
+const PAGE_ROWS: usize = 1 << 17;
+
+/// Appends column chunks to a file.
+pub(super) struct ChunkWriter<'a> {
+    pub(super) options: &'a ParquetOptions,
+    pub(super) codec: Codec,
+    /// The file so far.
+    pub(super) out: Vec<u8>,
+    page: Vec<u8>,
+    compressed: Vec<u8>,
+}
+
+/// What the footer must know of the pages.
+struct Pages {
+    codec: Option<CompressionCodec>,
+    uncompressed: usize,
+}
+
+impl<'a> ChunkWriter<'a> {
+    pub(super) fn new(options: &'a ParquetOptions) -> Result<Self, EncodeError> {
+        let codec = Codec::new(options.compression)?;
+        Ok(Self { options, codec, out: b"PAR1".to_vec(), page: Vec::new(), compressed: Vec::new() })
+    }
+
+    /// Writes one leaf.
+    pub(super) fn write(
+        &mut self,
+        column: &ColumnDescPtr,
+        leaf: &Leaf,
+    ) -> Result<ColumnChunkMetaData, EncodeError> {
+        let present = leaf.present.as_ref();
+        let values = match present {
+            Some(bits) => {
+                let filter = BooleanArray::new(bits.clone(), None);
+                Values::new(&arrow::compute::filter(&leaf.array, &filter)?)
+            }
+            None => Values::new(&leaf.array),
+        };
+        let encoded = if self.options.dictionary { values.encode() } else { Encoded::Plain };
+        let start = self.out.len();
+        let mut pages = Pages { codec: None, uncompressed: 0 };
+        let mut encodings = vec![encoded.encoding(), Encoding::RLE];
+        let mut dictionary_offset = None;
+        if let Encoded::Dictionary { page, entries, .. } = &encoded {
+            encodings.push(Encoding::PLAIN);
+            dictionary_offset = Some(start as i64);
+            self.write_page(&mut pages, PageKind::Dictionary { entries: *entries }, page)?;
+        }
+        let data_offset = self.out.len();
+        let mut from = 0;
+        let mut rows = 0..0;
+        while rows.end < leaf.array.len() {
+            rows = rows.end..leaf.array.len();
+            let range = page_rows(leaf, &values, &encoded, &mut rows, from);
+            from = range.end;
+            let mut page = std::mem::take(&mut self.page);
+            page.clear();
+            write_levels(&mut page, leaf, rows.clone());
+            encoded.write(&values, &mut page, range);
+            let kind = PageKind::Data { rows: rows.len(), encoding: encoded.encoding() };
+            self.write_page(&mut pages, kind, &page)?;
+            self.page = page;
+        }
+        let nulls = (leaf.array.len() - values.len()) as u64;
+        let mut metadata = ColumnChunkMetaData::builder(ColumnDescPtr::clone(column))
+            .set_encodings_mask(EncodingMask::new_from_encodings(encodings.iter()))
+            .set_compression_codec(pages.codec.unwrap_or(CompressionCodec::UNCOMPRESSED))
+            .set_num_values(leaf.array.len() as i64)
+            .set_total_uncompressed_size(pages.uncompressed as i64)
+            .set_total_compressed_size((self.out.len() - start) as i64)
+            .set_dictionary_page_offset(dictionary_offset)
+            .set_data_page_offset(data_offset as i64);
+        if self.options.statistics {
+            metadata = metadata.set_statistics(encoded.statistics(&values, nulls));
+        }
+        Ok(metadata.build()?)
+    }
+
+    /// Compresses and appends one page. The first page that is large enough
+    /// decides for the chunk whether compression pays.
+    fn write_page(&mut self, pages: &mut Pages, kind: PageKind, body: &[u8]) -> Result<(), EncodeError> {
+        let codec = match pages.codec {
+            Some(codec) => codec,
+            None => {
+                let codec =
+                    if body.len() < SMALLEST { CompressionCodec::UNCOMPRESSED } else { self.codec.name() };
+                *pages.codec.insert(codec)
+            }
+        };
+        let size = |bytes: usize| {
+            let limit = i32::MAX.unsigned_abs().into();
+            i32::try_from(bytes).map_err(|_| EncodeError::TooLarge { format: "parquet page", limit })
+        };
+        let start = self.out.len();
+        if codec == CompressionCodec::UNCOMPRESSED {
+            header::write(&mut self.out, kind, size(body.len())?, size(body.len())?);
+            pages.uncompressed += self.out.len() - start + body.len();
+            self.out.extend_from_slice(body);
+        } else {
+            self.codec.compress(body, &mut self.compressed)?;
+            header::write(&mut self.out, kind, size(body.len())?, size(self.compressed.len())?);
+            pages.uncompressed += self.out.len() - start + body.len();
+            self.out.extend_from_slice(&self.compressed);
+        }
+        Ok(())
+    }
+}
+
+/// Cuts `rows` to those of one page and returns its range of values, which
+/// starts at `from`.
+fn page_rows(
+    leaf: &Leaf,
+    values: &Values,
+    encoded: &Encoded,
+    rows: &mut Range<usize>,
+    from: usize,
+) -> Range<usize> {
+    let mut count = rows.len().min(PAGE_ROWS);
+    loop {
+        let present = match &leaf.present {
+            Some(bits) => bits.slice(rows.start, count).count_set_bits(),
+            None => count,
+        };
+        let range = from..from + present;
+        let bytes = encoded.bytes(values, range.clone());
+        if bytes <= PAGE_BYTES || count <= 64 {
+            rows.end = rows.start + count;
+            return range;
+        }
+        // Near what fits, in whole words of the level bitmaps.
+        let fits = (count as u128 * PAGE_BYTES as u128 / bytes as u128) as usize;
+        count = (fits & !63).clamp(64, count - 1);
+    }
+}
+
+/// Appends the definition levels as a version 1 data page has them: after
+/// their length, and not at all if every row is there by type.
+fn write_levels(page: &mut Vec<u8>, leaf: &Leaf, rows: Range<usize>) {
+    if leaf.levels.is_empty() {
+        return;
+    }
+    let start = page.len();
+    page.extend_from_slice(&[0; 4]);
+    hybrid::write_levels(page, &leaf.levels, rows);
+    let length = (page.len() - start - 4) as u32;
+    page[start..start + 4].copy_from_slice(&length.to_le_bytes());
+}

@@ -1,0 +1,266 @@
+//! The values of a leaf column without its nulls, and how they are encoded.
+//!
+//! PLAIN or a dictionary, chosen from a sample. Both are what every reader
+//! knows: Spark up to 3.2, Azure Synapse and StarRocks up to 3.2 refuse the
+//! DELTA encodings, so that Zstandard does their work here.
+
+use std::ops::Range;
+
+use ::parquet::basic::Encoding;
+use ::parquet::file::statistics::Statistics;
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::buffer::{BooleanBuffer, OffsetBuffer};
+use arrow::datatypes::{DataType, Date32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
+
+use super::dictionary::{Dictionary, NumberDictionary, TextDictionary};
+use super::{hybrid, statistics};
+
+/// Columns of fewer values are not sampled: their dictionary is tried.
+const SMALL: usize = 8 * 1024;
+/// Values in a sample.
+const SAMPLE: usize = 2 * 1024;
+/// What a dictionary must save at least: its page header and what the footer
+/// says about it.
+const OVERHEAD: usize = 48;
+
+/// The values of one leaf that are there.
+pub(super) enum Values {
+    Boolean(BooleanBuffer),
+    Int32(arrow::buffer::ScalarBuffer<i32>),
+    Int64(arrow::buffer::ScalarBuffer<i64>),
+    Float64(arrow::buffer::ScalarBuffer<f64>),
+    Bytes { offsets: OffsetBuffer<i32>, data: arrow::buffer::Buffer, utf8: bool },
+}
+
+/// Encoded values, page by page.
+pub(super) enum Encoded {
+    Plain,
+    Dictionary { page: Vec<u8>, entries: usize, indices: Vec<u32> },
+}
+
+/// Whether this module encodes values of `data_type`.
+pub(super) fn knows(data_type: &DataType) -> bool {
+    use arrow::datatypes::TimeUnit::Microsecond;
+    matches!(
+        data_type,
+        DataType::Boolean
+            | DataType::Int32
+            | DataType::Date32
+            | DataType::Int64
+            | DataType::Timestamp(Microsecond, _)
+            | DataType::Float64
+            | DataType::Utf8
+            | DataType::Binary
+    )
+}
+
+impl Values {
+    /// The values of `array`, which has a type that this module [`knows`];
+    /// whether they are null is no longer looked at.
+    pub(super) fn new(array: &ArrayRef) -> Self {
+        match array.data_type() {
+            DataType::Boolean => Self::Boolean(array.as_boolean().values().clone()),
+            DataType::Int32 => Self::Int32(array.as_primitive::<Int32Type>().values().clone()),
+            DataType::Date32 => Self::Int32(array.as_primitive::<Date32Type>().values().clone()),
+            DataType::Int64 => Self::Int64(array.as_primitive::<Int64Type>().values().clone()),
+            DataType::Timestamp(..) => {
+                Self::Int64(array.as_primitive::<TimestampMicrosecondType>().values().clone())
+            }
+            DataType::Float64 => Self::Float64(array.as_primitive::<Float64Type>().values().clone()),
+            DataType::Utf8 => {
+                let text = array.as_string::<i32>();
+                Self::Bytes { offsets: text.offsets().clone(), data: text.values().clone(), utf8: true }
+            }
+            DataType::Binary => {
+                let binary = array.as_binary::<i32>();
+                Self::Bytes { offsets: binary.offsets().clone(), data: binary.values().clone(), utf8: false }
+            }
+            other => unreachable!("{other} is not encoded here"),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Boolean(bits) => bits.len(),
+            Self::Int32(values) => values.len(),
+            Self::Int64(values) => values.len(),
+            Self::Float64(values) => values.len(),
+            Self::Bytes { offsets, .. } => offsets.len() - 1,
+        }
+    }
+
+    /// Bytes that the values of `range` take if they are PLAIN.
+    pub(super) fn plain_bytes(&self, range: Range<usize>) -> usize {
+        match self {
+            Self::Boolean(_) => range.len().div_ceil(8),
+            Self::Int32(_) => range.len() * 4,
+            Self::Int64(_) | Self::Float64(_) => range.len() * 8,
+            Self::Bytes { offsets, .. } => {
+                range.len() * 4 + (offsets[range.end] - offsets[range.start]) as usize
+            }
+        }
+    }
+
+    /// Chooses how to encode them.
+    pub(super) fn encode(&self) -> Encoded {
+        match self {
+            Self::Boolean(_) => Encoded::Plain,
+            Self::Int32(values) => {
+                self.choose::<NumberDictionary<4>>(|i| u64::from(values[i].cast_unsigned()))
+            }
+            Self::Int64(values) => self.choose::<NumberDictionary<8>>(|i| values[i].cast_unsigned()),
+            Self::Float64(values) => self.choose::<NumberDictionary<8>>(|i| values[i].to_bits()),
+            Self::Bytes { offsets, data, .. } => self.choose::<TextDictionary>(|i| text(offsets, data, i)),
+        }
+    }
+
+    fn choose<'a, D: Dictionary>(&'a self, value: impl Fn(usize) -> D::Value<'a>) -> Encoded {
+        let count = self.len();
+        if count > SMALL && !self.sample_repeats::<D>(&value) {
+            return Encoded::Plain;
+        }
+        let mut dictionary = D::default();
+        let mut indices = Vec::with_capacity(count);
+        for at in 0..count {
+            match dictionary.index_of(value(at)) {
+                Ok(index) => indices.push(index),
+                Err(_) => return Encoded::Plain,
+            }
+        }
+        let width = hybrid::width_of(dictionary.len().saturating_sub(1) as u32) as usize;
+        if !self.pays(dictionary.bytes(), width) {
+            return Encoded::Plain;
+        }
+        let entries = dictionary.len();
+        Encoded::Dictionary { page: dictionary.into_page(), entries, indices }
+    }
+
+    /// Whether a dictionary of so many bytes with indices of `width` bits is
+    /// much smaller than PLAIN, which compresses better than indices do.
+    fn pays(&self, dictionary: usize, width: usize) -> bool {
+        let count = self.len();
+        let plain = self.plain_bytes(0..count);
+        dictionary + count * width / 8 + OVERHEAD < plain / 3 * 2
+    }
+
+    /// Judges by values taken at even distances. Pairs that are equal tell
+    /// how many distinct values there are: of `m` drawn from `d`, `m² / 2d`
+    /// are expected to be repeats.
+    fn sample_repeats<'a, D: Dictionary>(&'a self, value: impl Fn(usize) -> D::Value<'a>) -> bool {
+        let count = self.len();
+        let mut dictionary = D::default();
+        for step in 0..SAMPLE {
+            if dictionary.index_of(value(step * count / SAMPLE)).is_err() {
+                return false;
+            }
+        }
+        let distinct = dictionary.len();
+        let repeats = SAMPLE - distinct;
+        if repeats == 0 {
+            return false;
+        }
+        let expected = (SAMPLE * SAMPLE / (2 * repeats)).clamp(distinct, count);
+        let bytes = dictionary.bytes() / distinct * expected;
+        let width = hybrid::width_of(expected as u32) as usize;
+        self.pays(bytes, width)
+    }
+
+    fn statistics(&self, nulls: u64) -> Statistics {
+        match self {
+            Self::Boolean(bits) => statistics::of_boolean(bits.count_set_bits(), bits.len(), nulls),
+            Self::Int32(values) => statistics::of_int32(values, nulls),
+            Self::Int64(values) => statistics::of_int64(values, nulls),
+            Self::Float64(values) => statistics::of_float64(values, nulls),
+            Self::Bytes { offsets, data, utf8 } => {
+                statistics::of_bytes((0..self.len()).map(|i| text(offsets, data, i)), *utf8, nulls)
+            }
+        }
+    }
+
+    /// Appends the values of `range`, PLAIN.
+    fn write_plain(&self, out: &mut Vec<u8>, range: Range<usize>) {
+        // PLAIN is little-endian, as the buffers are here.
+        const { assert!(cfg!(target_endian = "little")) };
+        match self {
+            Self::Boolean(bits) => {
+                let bytes = range.len().div_ceil(8);
+                let start = out.len();
+                for word in bits.slice(range.start, range.len()).bit_chunks().iter_padded() {
+                    out.extend_from_slice(&word.to_le_bytes());
+                }
+                out.truncate(start + bytes);
+            }
+            Self::Int32(values) => {
+                out.extend_from_slice(&values.inner().as_slice()[range.start * 4..range.end * 4]);
+            }
+            Self::Int64(values) => {
+                out.extend_from_slice(&values.inner().as_slice()[range.start * 8..range.end * 8]);
+            }
+            Self::Float64(values) => {
+                out.extend_from_slice(&values.inner().as_slice()[range.start * 8..range.end * 8]);
+            }
+            Self::Bytes { offsets, data, .. } => {
+                out.reserve(self.plain_bytes(range.clone()));
+                for at in range {
+                    let value = text(offsets, data, at);
+                    out.extend_from_slice(&(value.len() as u32).to_le_bytes());
+                    out.extend_from_slice(value);
+                }
+            }
+        }
+    }
+}
+
+#[inline]
+fn text<'a>(offsets: &OffsetBuffer<i32>, data: &'a [u8], at: usize) -> &'a [u8] {
+    &data[offsets[at] as usize..offsets[at + 1] as usize]
+}
+
+/// The entries of a dictionary page of text.
+fn entries(mut page: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (length, rest) = page.split_first_chunk()?;
+        let (entry, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
+        page = rest;
+        Some(entry)
+    })
+}
+
+impl Encoded {
+    pub(super) fn encoding(&self) -> Encoding {
+        match self {
+            Self::Plain => Encoding::PLAIN,
+            Self::Dictionary { .. } => Encoding::RLE_DICTIONARY,
+        }
+    }
+
+    /// The statistics of `values`; of text in a dictionary, from its entries.
+    pub(super) fn statistics(&self, values: &Values, nulls: u64) -> Statistics {
+        match (self, values) {
+            (Self::Dictionary { page, .. }, Values::Bytes { utf8, .. }) => {
+                statistics::of_bytes(entries(page), *utf8, nulls)
+            }
+            _ => values.statistics(nulls),
+        }
+    }
+
+    /// Appends the values of `range` as a data page holds them.
+    pub(super) fn write(&self, values: &Values, out: &mut Vec<u8>, range: Range<usize>) {
+        match self {
+            Self::Plain => values.write_plain(out, range),
+            Self::Dictionary { entries, indices, .. } => {
+                let width = hybrid::width_of(entries.saturating_sub(1) as u32);
+                out.push(width as u8);
+                hybrid::write_indices(out, &indices[range], width);
+            }
+        }
+    }
+
+    /// Bytes that the values of `range` take in a data page, about.
+    pub(super) fn bytes(&self, values: &Values, range: Range<usize>) -> usize {
+        match self {
+            Self::Plain => values.plain_bytes(range),
+            Self::Dictionary { .. } => range.len() * 2,
+        }
+    }
+}
