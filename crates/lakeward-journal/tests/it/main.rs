@@ -1,0 +1,7 @@
+//! Tests of the journal through its public interface.
+
+mod appends;
+mod kill;
+mod model;
+mod support;
+mod torn;
