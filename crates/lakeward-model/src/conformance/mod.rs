@@ -1,2 +1,12 @@
 //! The suites that every destination and source must pass, and the in-memory
 //! and faulty ones that tests use.
+
+mod faulty;
+mod memory;
+mod suite;
+#[cfg(test)]
+mod tests;
+
+pub use faulty::{Fault, Faulty};
+pub use memory::MemoryDestination;
+pub use suite::{Lookup, Subject, destination_suite, sample_batch};
