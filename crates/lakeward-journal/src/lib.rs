@@ -12,6 +12,7 @@
 mod disk;
 mod error;
 mod frame;
+pub mod fsck;
 
 mod group;
 mod journal;

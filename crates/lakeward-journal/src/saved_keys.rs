@@ -36,7 +36,8 @@ const ENTRY_BYTES: usize = 22;
 /// Far above what the default number of keys takes.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
-fn path(dir: &Path) -> PathBuf {
+/// The saved keys of the stream in folder `dir`.
+pub(crate) fn path(dir: &Path) -> PathBuf {
     dir.join("keys")
 }
 
@@ -69,14 +70,20 @@ pub(crate) fn write(shared: &Shared) -> io::Result<()> {
     disk::sync_dir(&shared.dir)
 }
 
+/// The bytes of the file `path`.
+pub(crate) fn bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    read_capped(File::open(path)?, FILE_BYTES_MAX, &mut bytes)?;
+    Ok(bytes)
+}
+
 /// Remembers the keys that were saved in the stream's folder.
 pub(crate) fn read(dir: &Path, incarnation: Uuid, keys: &mut RequestKeys) -> Result<(), OpenError> {
     let path = path(dir);
-    let mut bytes = Vec::new();
-    match File::open(&path).and_then(|file| read_capped(file, FILE_BYTES_MAX, &mut bytes)) {
+    let bytes = match bytes(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other.map_err(OpenError::io(&path))?,
-    }
+    };
     decode(Bytes::from(bytes), incarnation, keys).map_err(|what| OpenError::Damaged {
         path,
         position: 0,

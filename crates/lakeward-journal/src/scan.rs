@@ -43,6 +43,11 @@ impl<'a> Walk<'a> {
         Self { bytes: Window { file, until, start: 0, held: Vec::new() }, seed, depth, at }
     }
 
+    /// Goes to another position.
+    pub(crate) fn go_to(&mut self, at: u64) {
+        self.at = at;
+    }
+
     /// Looks at the current position and moves behind the frame there, if it
     /// is good.
     pub(crate) fn step(&mut self) -> io::Result<Step> {

@@ -1,6 +1,7 @@
 //! Tests of the journal through its public interface.
 
 mod appends;
+mod fsck;
 mod kill;
 mod model;
 mod support;
