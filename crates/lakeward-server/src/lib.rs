@@ -1,1 +1,25 @@
 //! The front doors: HTTP intake, the Firehose API, health and metrics.
+//!
+//! A request's way through this crate: [`serve`] accepts the connection;
+//! `doors` routes to the door; the door lets the caller in (`auth`, `sigv4`),
+//! reads the body whole within the memory budget (`body`, `inflate`), cuts it
+//! into records (`split`, `firehose::put`) and hands them to
+//! [`lakeward_engine::Intake::accept`]. Only this crate knows HTTP statuses.
+
+mod auth;
+mod body;
+mod config;
+mod delivery;
+mod doors;
+mod events;
+mod firehose;
+mod inflate;
+mod rate;
+mod refusal;
+mod serve;
+mod sigv4;
+mod split;
+
+pub use config::{AuthConfig, ServerConfig, ServerLimits, SigV4Key, TlsConfig};
+pub use firehose::BucketDestination;
+pub use serve::{Backend, Running, ServeError, serve};

@@ -1,0 +1,174 @@
+//! The doors' common state and the routes to them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use axum::routing::{get, post};
+use lakeward_engine::{Control, Intake};
+use lakeward_model::clock::SharedClock;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::Gate;
+use crate::body::{self, Budget};
+use crate::config::{ServerConfig, ServerLimits};
+use crate::firehose::{self, fault::Fault};
+use crate::rate::Rate;
+use crate::refusal::{Refusal, json, set_retry_after};
+use crate::serve::Backend;
+use crate::{delivery, events};
+
+/// What every door needs.
+#[derive(Debug)]
+pub(crate) struct Doors {
+    pub(crate) gate: Gate,
+    pub(crate) limits: ServerLimits,
+    pub(crate) budget: Budget,
+    pub(crate) intake: Intake,
+    pub(crate) clock: SharedClock,
+    rate: Option<Rate>,
+    control: Control,
+    firehose: firehose::Api,
+    metrics: Option<PrometheusHandle>,
+    shutdown: CancellationToken,
+}
+
+impl Doors {
+    pub(crate) fn new(config: &ServerConfig, backend: Backend, shutdown: CancellationToken) -> Self {
+        let Backend { intake, control, clock, metrics, bucket_destination } = backend;
+        let identity = (config.account_id.clone(), config.region.clone());
+        let firehose = firehose::Api::new(
+            identity,
+            intake.clone(),
+            control.clone(),
+            Arc::clone(&clock),
+            bucket_destination,
+        );
+        Self {
+            gate: Gate::new(config),
+            limits: config.limits.clone(),
+            budget: Budget::new(config.limits.in_flight_bytes),
+            rate: config.limits.requests_per_second.map(|n| Rate::new(n, Arc::clone(&clock))),
+            intake,
+            clock,
+            control,
+            firehose,
+            metrics,
+            shutdown,
+        }
+    }
+
+    pub(crate) fn router(self) -> Router {
+        Router::new()
+            .route("/", post(firehose_api))
+            .route("/v1/streams/{stream}/records", post(events::post))
+            .route("/v1/streams/{stream}/firehose", post(delivery::post))
+            .route("/firehose/{stream}", post(delivery::post))
+            .route("/v1/status", get(status))
+            .route("/healthz", get(async || "ok\n"))
+            .route("/readyz", get(ready))
+            .route("/metrics", get(prometheus))
+            .fallback(async || {
+                Refusal::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here").into_response()
+            })
+            .method_not_allowed_fallback(async || {
+                let message = "this path does not take this method";
+                Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message).into_response()
+            })
+            .with_state(Arc::new(self))
+    }
+
+    /// # Errors
+    /// The client waits this long.
+    pub(crate) fn check_rate(&self) -> Result<(), Duration> {
+        self.rate.as_ref().map_or(Ok(()), Rate::take)
+    }
+}
+
+/// Lets a refused client finish sending, unless it waits for our word or was
+/// too slow.
+pub(crate) async fn finish_refused(headers: &HeaderMap, status: StatusCode, body: Body) {
+    if status != StatusCode::REQUEST_TIMEOUT && !headers.contains_key(header::EXPECT) {
+        body::discard(body).await;
+    }
+}
+
+/// `POST /`: the Firehose API.
+async fn firehose_api(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response<Body> {
+    let (parts, mut body) = request.into_parts();
+    let outcome = async {
+        doors.check_rate().map_err(|wait| Fault::slow_down(Some(wait)))?;
+        let pause = doors.limits.body_read_timeout;
+        let (bytes, mut reservation) =
+            body::read(&mut body, firehose::BODY_BYTES_MAX, &doors.budget, pause).await?;
+        // The decoded records come on top.
+        reservation.grow(bytes.len() * 2)?;
+        doors.gate.signature(&parts, &bytes, doors.clock.now())?;
+        let header = |name| parts.headers.get(name).map(HeaderValue::as_bytes);
+        let reply = doors.firehose.call(header("x-amz-target"), bytes, header("amz-sdk-invocation-id")).await;
+        drop(reservation);
+        reply
+    };
+    let mut response = match outcome.await {
+        Ok(reply) => Response::new(Body::from(reply)),
+        Err(fault) => {
+            let response = refuse(fault);
+            finish_refused(&parts.headers, response.status(), body).await;
+            response
+        }
+    };
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-amz-json-1.1"));
+    response
+}
+
+fn refuse(fault: Fault) -> Response<Body> {
+    let body = serde_json::json!({"__type": fault.kind, "message": fault.message});
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = StatusCode::from_u16(fault.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    set_retry_after(&mut response, fault.retry_after);
+    response
+}
+
+/// `GET /v1/status`: every pipeline's numbers.
+async fn status(State(doors): State<Arc<Doors>>, headers: HeaderMap) -> Response<Body> {
+    if !doors.gate.bearer(&headers) {
+        return Refusal::unauthorized().into_response();
+    }
+    let reply = serde_json::json!({
+        "ready": is_ready(&doors),
+        "in_flight_bytes_free": doors.budget.free(),
+        "pipelines": doors.control.status(),
+    });
+    json(StatusCode::OK, reply.to_string())
+}
+
+/// `GET /readyz`: whether records can be taken now.
+async fn ready(State(doors): State<Arc<Doors>>) -> (StatusCode, &'static str) {
+    if is_ready(&doors) {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining, or the journal is full\n")
+    }
+}
+
+fn is_ready(doors: &Doors) -> bool {
+    !doors.shutdown.is_cancelled() && doors.intake.is_ready()
+}
+
+/// `GET /metrics`, in Prometheus' text format.
+async fn prometheus(State(doors): State<Arc<Doors>>, headers: HeaderMap) -> Response<Body> {
+    if !doors.gate.bearer(&headers) {
+        return Refusal::unauthorized().into_response();
+    }
+    let mut response =
+        Response::new(Body::from(doors.metrics.as_ref().map_or_else(String::new, |m| m.render())));
+    let text = HeaderValue::from_static("text/plain; version=0.0.4");
+    response.headers_mut().insert(header::CONTENT_TYPE, text);
+    response
+}

@@ -1,0 +1,179 @@
+//! The Firehose API, JSON 1.1: `POST /` with `X-Amz-Target`.
+//!
+//! Source: the service model of `firehose-2015-08-04` and captures of the real
+//! service. A delivery stream is a pipeline of the same name; what the API
+//! keeps beside it ([`document::Document`]) is stored with the pipeline.
+
+mod constraints;
+mod destination;
+mod document;
+pub(crate) mod fault;
+mod put;
+mod reply;
+mod streams;
+mod tags;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+use lakeward_engine::{AcceptError, Control, Intake};
+use lakeward_model::clock::SharedClock;
+use lakeward_model::{Origin, RequestKey, StreamName};
+use serde_json::Value;
+
+use self::document::Document;
+use self::fault::Fault;
+use self::put::Call;
+
+/// Largest body that a valid request can have: 4 MiB in base64, 500 records'
+/// punctuation, and some space.
+pub(crate) const BODY_BYTES_MAX: u64 = 6_500 << 10;
+
+const TARGET_PREFIX: &str = "Firehose_20150804.";
+
+/// Turns a bucket's name into the configuration of the destination that it
+/// stands for; the binary knows where buckets lie.
+pub type BucketDestination = Arc<dyn Fn(&str) -> Value + Send + Sync>;
+
+/// The operations.
+pub(crate) struct Api {
+    account: String,
+    region: String,
+    intake: Intake,
+    control: Control,
+    clock: SharedClock,
+    bucket_destination: BucketDestination,
+    /// Streams whose puts say `"Encrypted": true`.
+    encrypted: RwLock<HashSet<StreamName>>,
+    /// Held from reading a document to storing its successor.
+    changes: tokio::sync::Mutex<()>,
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api")
+            .field("account", &self.account)
+            .field("region", &self.region)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Api {
+    pub(crate) fn new(
+        (account, region): (String, String),
+        intake: Intake,
+        control: Control,
+        clock: SharedClock,
+        bucket_destination: BucketDestination,
+    ) -> Self {
+        let encrypted = control
+            .list()
+            .iter()
+            .filter(|spec| Document::of(spec).is_some_and(|d| d.is_encrypted()))
+            .map(|spec| spec.stream.clone())
+            .collect();
+        Self {
+            account,
+            region,
+            intake,
+            control,
+            clock,
+            bucket_destination,
+            encrypted: RwLock::new(encrypted),
+            changes: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// Does what the request asks for; the reply's body.
+    ///
+    /// # Errors
+    /// The exception to answer.
+    pub(crate) async fn call(
+        &self,
+        target: Option<&[u8]>,
+        body: Bytes,
+        invocation: Option<&[u8]>,
+    ) -> Result<Vec<u8>, Fault> {
+        let operation = target
+            .and_then(|t| std::str::from_utf8(t).ok())
+            .and_then(|t| t.strip_prefix(TARGET_PREFIX))
+            .ok_or_else(Fault::unknown_operation)?;
+        match operation {
+            "PutRecord" => self.put(Call::One, &body, invocation).await,
+            "PutRecordBatch" => self.put(Call::Batch, &body, invocation).await,
+            _ => {
+                let text: &[u8] = if body.is_empty() { b"{}" } else { &body };
+                let input: Value =
+                    serde_json::from_slice(text).map_err(|e| Fault::serialization(e.to_string()))?;
+                constraints::check(operation, &input)?;
+                let reply = self.control_call(operation, &input).await?;
+                Ok(reply.to_string().into_bytes())
+            }
+        }
+    }
+
+    async fn control_call(&self, operation: &str, input: &Value) -> Result<Value, Fault> {
+        match operation {
+            "CreateDeliveryStream" => self.create(input).await,
+            "DescribeDeliveryStream" => self.describe(input),
+            "ListDeliveryStreams" => Ok(self.list(input)),
+            "UpdateDestination" => self.update(input).await,
+            "DeleteDeliveryStream" => self.delete(input).await,
+            "TagDeliveryStream" => self.tag(input).await,
+            "UntagDeliveryStream" => self.untag(input).await,
+            "ListTagsForDeliveryStream" => self.list_tags(input),
+            "StartDeliveryStreamEncryption" => self.start_encryption(input).await,
+            "StopDeliveryStreamEncryption" => self.stop_encryption(input).await,
+            _ => Err(Fault::unknown_operation()),
+        }
+    }
+
+    async fn put(&self, call: Call, body: &[u8], invocation: Option<&[u8]>) -> Result<Vec<u8>, Fault> {
+        let put = put::read(call, body)?;
+        let not_found = || Fault::not_found(&put.stream, &self.account);
+        let stream = StreamName::new(&put.stream).map_err(|_| not_found())?;
+        let count = put.records.len();
+        let encrypted = self.encrypted.read().unwrap_or_else(PoisonError::into_inner).contains(&stream);
+        let origin = Origin::Push(invocation.and_then(|id| invocation_key(id, body)));
+        match self.intake.accept(&stream, put.records, origin).await {
+            Ok(accepted) => {
+                let incarnation = self.intake.incarnation(&stream).unwrap_or_default();
+                Ok(match call {
+                    Call::One => reply::one(incarnation, accepted, encrypted),
+                    Call::Batch => reply::batch(incarnation, accepted, count, encrypted),
+                })
+            }
+            Err(AcceptError::Full { .. }) if call == Call::Batch => {
+                Ok(reply::refused_batch(count, encrypted))
+            }
+            Err(AcceptError::Full { retry_after }) => Err(Fault::slow_down(Some(retry_after))),
+            Err(AcceptError::Draining) => Err(Fault::slow_down(None)),
+            Err(AcceptError::UnknownStream(_)) => Err(not_found()),
+            Err(AcceptError::TooLarge { limit }) => {
+                Err(Fault::invalid_argument(format!("Records size exceeds {limit} bytes limit")))
+            }
+            Err(AcceptError::Failed(cause)) => {
+                tracing::error!(stream = %stream, cause, "a put failed");
+                Err(Fault::internal())
+            }
+        }
+    }
+
+    fn arn(&self, stream: &str) -> String {
+        format!("arn:aws:firehose:{}:{}:deliverystream/{stream}", self.region, self.account)
+    }
+}
+
+/// AWS's SDKs send the same `amz-sdk-invocation-id` with every try of one call,
+/// so a try whose reply was lost is not stored twice. The body's hash is part
+/// of the key: only the same records count as the same call.
+fn invocation_key(id: &[u8], body: &[u8]) -> Option<RequestKey> {
+    const ID_BYTES_MAX: usize = 128;
+    if id.is_empty() || id.len() > ID_BYTES_MAX {
+        return None;
+    }
+    let hash = xxhash_rust::xxh3::xxh3_128(body).to_le_bytes();
+    RequestKey::new([b"sdk:", id, &hash].concat())
+}

@@ -1,0 +1,211 @@
+//! CreateDeliveryStream, DescribeDeliveryStream, ListDeliveryStreams,
+//! UpdateDestination and DeleteDeliveryStream.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
+
+use lakeward_engine::{ControlError, PipelineSpec};
+use lakeward_model::StreamName;
+use serde_json::{Map, Value, json};
+
+use super::Api;
+use super::destination::{self, S3};
+use super::document::{DESTINATION_ID, Document};
+use super::fault::Fault;
+use super::tags;
+
+const LIST_LIMIT: usize = 10;
+
+/// Every member of CreateDeliveryStream that is a destination; with `Update`
+/// for `Configuration`, those of UpdateDestination.
+const DESTINATIONS: [&str; 10] = [
+    "S3Destination",
+    "ExtendedS3Destination",
+    "RedshiftDestination",
+    "ElasticsearchDestination",
+    "AmazonopensearchserviceDestination",
+    "AmazonOpenSearchServerlessDestination",
+    "SplunkDestination",
+    "HttpEndpointDestination",
+    "SnowflakeDestination",
+    "IcebergDestination",
+];
+
+impl Api {
+    pub(super) async fn create(&self, input: &Value) -> Result<Value, Fault> {
+        let name = text(input, "DeliveryStreamName");
+        let kind = input["DeliveryStreamType"].as_str().unwrap_or("DirectPut");
+        if kind != "DirectPut" {
+            return Err(Fault::invalid_argument(format!(
+                "DeliveryStreamType {kind} is not supported by Lakeward yet."
+            )));
+        }
+        let given = only_destination(input, "Configuration")?;
+        let _one_at_a_time = self.changes.lock().await;
+        if self.find(name).is_some() {
+            return Err(Fault::in_use(format!(
+                "Firehose {name} under accountId {} already exists",
+                self.account
+            )));
+        }
+        let document = Document {
+            version: 1,
+            created: self.clock.now(),
+            updated: None,
+            throughput_hint: Some(input["DirectPutSourceConfiguration"].clone()).filter(Value::is_object),
+            encryption: tags::encryption(&input["DeliveryStreamEncryptionConfigurationInput"])?,
+            tags: tags::merged(BTreeMap::new(), &input["Tags"])?,
+            destination: destination::complete(given.clone()),
+        };
+        let encrypted = document.is_encrypted();
+        let spec = self.spec(name, document)?;
+        let stream = spec.stream.clone();
+        self.control.create(spec).await.map_err(|e| self.control_fault(name, e))?;
+        self.set_encrypted(stream, encrypted);
+        Ok(json!({"DeliveryStreamARN": self.arn(name)}))
+    }
+
+    pub(super) fn describe(&self, input: &Value) -> Result<Value, Fault> {
+        let name = text(input, "DeliveryStreamName");
+        let spec = self.find(name).ok_or_else(|| Fault::not_found(name, &self.account))?;
+        let document = Document::of(&spec).unwrap_or_else(|| Document::synthesised(&spec, &self.account));
+        Ok(document.describe(name, &self.arn(name), input["ExclusiveStartDestinationId"].as_str()))
+    }
+
+    pub(super) fn list(&self, input: &Value) -> Value {
+        let mut names: BTreeSet<String> = self.intake.streams().iter().map(ToString::to_string).collect();
+        if input["DeliveryStreamType"].as_str().is_some_and(|kind| kind != "DirectPut") {
+            names.clear();
+        }
+        let after = input["ExclusiveStartDeliveryStreamName"].as_str();
+        let limit = input["Limit"].as_u64().map_or(LIST_LIMIT, |l| usize::try_from(l).unwrap_or(LIST_LIMIT));
+        let mut rest = names.into_iter().filter(|n| after.is_none_or(|after| n.as_str() > after));
+        let page: Vec<String> = rest.by_ref().take(limit).collect();
+        json!({"DeliveryStreamNames": page, "HasMoreDeliveryStreams": rest.next().is_some()})
+    }
+
+    pub(super) async fn update(&self, input: &Value) -> Result<Value, Fault> {
+        let name = text(input, "DeliveryStreamName");
+        let update = only_destination(input, "Update")?;
+        let _one_at_a_time = self.changes.lock().await;
+        let mut document = self.document(name)?;
+        let given = text(input, "CurrentDeliveryStreamVersionId");
+        if given != document.version.to_string() {
+            return Err(Fault::concurrent(format!(
+                "Cannot update firehose: {name} since the current version id: {} and specified version id: {given} \
+                 do not match",
+                document.version
+            )));
+        }
+        let id = text(input, "DestinationId");
+        if id != DESTINATION_ID {
+            return Err(Fault::invalid_argument(format!("Destination Id {id} not found")));
+        }
+        destination::merge(&mut document.destination, update);
+        document.version += 1;
+        document.updated = Some(self.clock.now());
+        self.store(name, document).await?;
+        Ok(json!({}))
+    }
+
+    pub(super) async fn delete(&self, input: &Value) -> Result<Value, Fault> {
+        let name = text(input, "DeliveryStreamName");
+        let _one_at_a_time = self.changes.lock().await;
+        let spec = self.find(name).ok_or_else(|| Fault::not_found(name, &self.account))?;
+        self.control.delete(&spec.name).await.map_err(|e| self.control_fault(name, e))?;
+        self.set_encrypted(spec.stream, false);
+        Ok(json!({}))
+    }
+
+    /// The pipeline that stands for a delivery stream: the one of its name, or
+    /// else the first one that delivers the stream.
+    pub(super) fn find(&self, name: &str) -> Option<PipelineSpec> {
+        self.control
+            .get(name)
+            .filter(|spec| spec.stream.as_str() == name)
+            .or_else(|| self.control.list().into_iter().find(|spec| spec.stream.as_str() == name))
+    }
+
+    /// The document of a stream that this API may change.
+    pub(super) fn document(&self, name: &str) -> Result<Document, Fault> {
+        let spec = self.find(name).ok_or_else(|| Fault::not_found(name, &self.account))?;
+        Document::of(&spec).ok_or_else(|| {
+            Fault::in_use(format!(
+                "Firehose {name} was not created through this API: change it in Lakeward's configuration."
+            ))
+        })
+    }
+
+    /// Replaces a stream's document and what follows from it.
+    pub(super) async fn store(&self, name: &str, document: Document) -> Result<(), Fault> {
+        let encrypted = document.is_encrypted();
+        let spec = self.spec(name, document)?;
+        let stream = spec.stream.clone();
+        self.control.update(spec).await.map_err(|e| self.control_fault(name, e))?;
+        self.set_encrypted(stream, encrypted);
+        Ok(())
+    }
+
+    fn spec(&self, name: &str, mut document: Document) -> Result<PipelineSpec, Fault> {
+        document.destination = destination::complete(document.destination);
+        let s3 = S3::read(&document.destination)?;
+        let stream = StreamName::new(name).map_err(|_| {
+            Fault::invalid_argument(format!("DeliveryStreamName {name} consists of dots only."))
+        })?;
+        Ok(PipelineSpec {
+            name: name.to_owned(),
+            stream,
+            shape: s3.shape(name, document.version)?,
+            batch: s3.limits(),
+            destination: (self.bucket_destination)(s3.bucket()),
+            owner: Some(document.into_owner()),
+        })
+    }
+
+    fn set_encrypted(&self, stream: StreamName, encrypted: bool) {
+        let mut set = self.encrypted.write().unwrap_or_else(PoisonError::into_inner);
+        if encrypted {
+            set.insert(stream);
+        } else {
+            set.remove(&stream);
+        }
+    }
+
+    fn control_fault(&self, name: &str, error: ControlError) -> Fault {
+        match error {
+            ControlError::Exists(_) => {
+                Fault::in_use(format!("Firehose {name} under accountId {} already exists", self.account))
+            }
+            ControlError::NotFound(_) => Fault::not_found(name, &self.account),
+            ControlError::Configured(_) => Fault::in_use(format!(
+                "Firehose {name} was not created through this API: change it in Lakeward's configuration."
+            )),
+            ControlError::Invalid(message) => Fault::invalid_argument(message),
+            ControlError::Failed(cause) => {
+                tracing::error!(stream = name, cause, "a change of a delivery stream failed");
+                Fault::internal()
+            }
+        }
+    }
+}
+
+/// A required text, which the constraints have checked.
+pub(super) fn text<'a>(input: &'a Value, member: &str) -> &'a str {
+    input[member].as_str().unwrap_or_default()
+}
+
+/// The one destination that the input has; it must be S3.
+fn only_destination<'a>(input: &'a Value, suffix: &str) -> Result<&'a Map<String, Value>, Fault> {
+    let mut found = DESTINATIONS
+        .iter()
+        .filter_map(|name| input[format!("{name}{suffix}")].as_object().map(|given| (*name, given)));
+    match (found.next(), found.next()) {
+        (Some(("S3Destination" | "ExtendedS3Destination", given)), None) => Ok(given),
+        (Some((name, _)), None) => {
+            Err(Fault::invalid_argument(format!("{name}{suffix} is not supported by Lakeward yet.")))
+        }
+        _ => {
+            Err(Fault::invalid_argument("Exactly one destination configuration is supported for a Firehose"))
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! A server on a free port and a client that sends bytes as they are.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lakeward_engine::{Control, Engine, EngineOptions, Opened, PipelineSpec};
+use lakeward_model::StreamName;
+use lakeward_model::clock::SystemClock;
+use lakeward_model::conformance::MemoryDestination;
+use lakeward_server::{Backend, Running, ServerConfig, serve};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+/// A running server.
+pub(crate) struct Server {
+    pub(crate) addr: SocketAddr,
+    pub(crate) control: Control,
+    pub(crate) shutdown: CancellationToken,
+    running: Running,
+    engine: Engine,
+}
+
+/// The settings of the engine that tests change.
+pub(crate) struct Setup {
+    pub(crate) config: Value,
+    pub(crate) journal: lakeward_journal::Options,
+    pub(crate) auto: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { config: json!({}), journal: lakeward_journal::Options::default(), auto: false }
+    }
+}
+
+/// A pipeline named like its stream.
+pub(crate) fn pipeline(stream: &str) -> PipelineSpec {
+    PipelineSpec {
+        name: stream.to_owned(),
+        stream: StreamName::new(stream).unwrap(),
+        shape: lakeward_columnar::shape::Shape::default(),
+        batch: lakeward_engine::BatchLimits::default(),
+        destination: json!({"type": "lake", "url": "s3://configured-bucket/"}),
+        owner: None,
+    }
+}
+
+/// A server with the streams `events` and `other`, keeping its state in `dir`.
+pub(crate) async fn start(dir: &std::path::Path, setup: Setup) -> Server {
+    let options = EngineOptions {
+        state: dir.to_owned(),
+        journal: setup.journal,
+        retention: Duration::from_secs(3600),
+        clock: Arc::new(SystemClock),
+        open_destination: Arc::new(|_| {
+            Ok(Opened { destination: Arc::new(MemoryDestination::default()), name: "memory".to_owned() })
+        }),
+        auto: if setup.auto { Some(Arc::new(|stream| pipeline(stream.as_str()))) } else { None },
+    };
+    let engine = Engine::open(options, vec![pipeline("events"), pipeline("other")]).await.unwrap();
+    let mut config: ServerConfig = serde_json::from_value(setup.config).unwrap();
+    config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let backend = Backend {
+        intake: engine.intake(),
+        control: engine.control(),
+        clock: Arc::new(SystemClock),
+        metrics: None,
+        bucket_destination: Arc::new(|bucket| json!({"type": "lake", "url": format!("s3://{bucket}/")})),
+    };
+    let control = engine.control();
+    let shutdown = CancellationToken::new();
+    let running = serve(config, backend, shutdown.clone()).await.unwrap();
+    Server { addr: running.addr, control, shutdown, running, engine }
+}
+
+impl Server {
+    /// Stops in good order.
+    pub(crate) async fn stop(self) {
+        self.shutdown.cancel();
+        self.running.stopped().await;
+        self.engine.drain(Duration::from_secs(10)).await;
+    }
+}
+
+/// What came back.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Reply {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("{self:?} is not JSON"))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.lines().find_map(|line| {
+            let (key, value) = line.split_once(": ")?;
+            key.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+}
+
+/// Sends one request on a connection of its own.
+pub(crate) async fn send(addr: SocketAddr, request: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+    let mut head = format!("{request} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n");
+    if !headers.iter().any(|(name, _)| *name == "Transfer-Encoding") {
+        head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+    }
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str("\r\n");
+    let mut connection = TcpStream::connect(addr).await.unwrap();
+    connection.write_all(head.as_bytes()).await.unwrap();
+    connection.write_all(body).await.unwrap();
+    receive(connection).await
+}
+
+/// Reads a reply up to the end of the connection.
+pub(crate) async fn receive(mut connection: TcpStream) -> Reply {
+    let mut bytes = Vec::new();
+    let mut chunk = vec![0; 64 << 10];
+    loop {
+        match connection.read(&mut chunk).await {
+            Ok(0) | Err(_) => break,
+            Ok(n) => bytes.extend_from_slice(&chunk[..n]),
+        }
+    }
+    let split = bytes.windows(4).position(|w| w == b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);
+    let headers = String::from_utf8_lossy(&bytes[..split]).into_owned();
+    let status = headers.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
+    Reply { status, headers, body: bytes[split..].to_vec() }
+}
+
+/// Calls the Firehose API without a signature.
+pub(crate) async fn call(addr: SocketAddr, operation: &str, input: &Value) -> Reply {
+    let target = format!("Firehose_20150804.{operation}");
+    let headers = [("Content-Type", "application/x-amz-json-1.1"), ("X-Amz-Target", target.as_str())];
+    send(addr, "POST /", &headers, input.to_string().as_bytes()).await
+}
