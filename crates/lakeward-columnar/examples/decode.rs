@@ -1,7 +1,7 @@
 //! How fast records become columns, beside simd-json's tokeniser on the same
 //! bytes: one thread, CPU seconds of the operating system.
 //!
-//! `cargo run --release -p lakeward-columnar --example decode [-- MiB [rounds]]`
+//! `cargo run --release -p lakeward-columnar --example decode [-- MiB [rounds]] [kind]`
 
 use std::fmt::Write as _;
 
@@ -20,12 +20,16 @@ fn main() {
     let mut numbers = std::env::args().skip(1).filter_map(|argument| argument.parse::<usize>().ok());
     let size = numbers.next().unwrap_or(64) << 20;
     let rounds = numbers.next().unwrap_or(3);
+    let chosen = std::env::args().skip(1).find(|argument| argument.parse::<usize>().is_err());
     println!("kind         B/event   decode GB/s   Mevent/s   again GB/s   simd-json GB/s   ratio");
     for (kind, event) in [
         ("evaluation", evaluation as fn(&mut Draw, &mut String)),
         ("lesson", lesson),
         ("analytics", analytics),
     ] {
+        if chosen.as_ref().is_some_and(|chosen| chosen != kind) {
+            continue;
+        }
         let records = generate(size, event);
         let bytes: usize = records.iter().map(|block| block.data.len()).sum();
         let events: usize = records.iter().map(Records::len).sum();

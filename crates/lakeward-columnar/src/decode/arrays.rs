@@ -128,14 +128,31 @@ impl Decoder {
                 let ColumnType::List(item) = ty else { unreachable!("the type is the node's") };
                 let elements = self.array(items.item, item, last(&items.offsets));
                 let field = Arc::new(item.to_field(Field::LIST_FIELD_DEFAULT_NAME));
-                Arc::new(ListArray::new(field, OffsetBuffer::new(items.offsets.into()), elements, nulls))
+                Arc::new(ListArray::new(field, offsets(items.offsets), elements, nulls))
             }
         }
     }
 }
 
 fn strings(text: Text, nulls: Option<NullBuffer>) -> ArrayRef {
-    Arc::new(StringArray::new(OffsetBuffer::new(text.offsets.into()), Buffer::from_vec(text.bytes), nulls))
+    assert_eq!(last(&text.offsets), text.bytes.len(), "every string is closed");
+    let (offsets, bytes) = (offsets(text.offsets), Buffer::from_vec(text.bytes));
+    // SAFETY: the offsets ascend from 0 to the length of `bytes`, see
+    // `offsets` and the assertion. Between two of them lies text: either what
+    // stood between two quotes of a record, cut only at its ASCII escapes and
+    // with whole characters in their place, or a whole JSON value of a record,
+    // or what serde_json wrote. Records are valid UTF-8: `push_records` checks
+    // each before it reads it, and takes back the rows of those that run into
+    // their padding.
+    Arc::new(unsafe { StringArray::new_unchecked(offsets, bytes, nulls) })
+}
+
+fn offsets(offsets: Vec<i32>) -> OffsetBuffer<i32> {
+    assert_eq!(offsets.first(), Some(&0), "offsets start at 0");
+    // SAFETY: they start at 0, and every one that is pushed is the length of
+    // something that only grows (or shrinks to an offset, which then is the
+    // last one).
+    unsafe { OffsetBuffer::new_unchecked(offsets.into()) }
 }
 
 /// The validity of `rows` rows with these gaps.

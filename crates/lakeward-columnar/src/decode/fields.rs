@@ -36,9 +36,7 @@ impl Decoder {
         let mut place = Place::start(id);
         loop {
             let chunk = input.chunk(at)?;
-            let links = self.links.at(place);
-            let hit = links.and_then(|links| links.iter().find(|link| link.matches(input, at, chunk)));
-            let Some(link) = hit else {
+            let Some(link) = self.links.find(place, input, at, chunk) else {
                 match self.field(input, at, id, place, row, depth)? {
                     Step::End(end) => return Ok(end),
                     Step::Field(end, next) => (at, place) = (end, next),
@@ -52,6 +50,7 @@ impl Decoder {
                 Lead::Null => {}
                 Lead::Quote => at = self.string(input, at, child, row, depth)?,
                 Lead::Brace => at = self.nested(input, at, child, row, depth)?,
+                Lead::Number => at = self.number(input, at, child, row, depth)?,
                 // The pattern may have come without the space that is here.
                 Lead::Value => at = self.value(input, input.skip_space(at), child, row, depth)?,
             }
@@ -92,6 +91,7 @@ impl Decoder {
             b'n' if input.slice(value_at, value_at + 4) == b"null" => (Lead::Null, value_at + 4),
             b'"' => (Lead::Quote, value_at + 1),
             b'{' => (Lead::Brace, value_at + 1),
+            b'-' | b'0'..=b'9' => (Lead::Number, value_at),
             _ => (Lead::Value, value_at),
         };
         self.links.learn(place, input.slice(start, lead_end), child, lead);

@@ -9,6 +9,9 @@ pub(super) const PADDING: usize = 64;
 /// How many bytes a chunk has.
 pub(super) const CHUNK: usize = 32;
 
+/// Half of it: enough for most strings.
+pub(super) const HALF: usize = 16;
+
 /// A record. What lies behind `end` is padding: the next record's bytes or
 /// zeros. Parsing may run into it; a document that ends there is truncated.
 #[derive(Clone, Copy)]
@@ -45,6 +48,15 @@ impl<'a> Input<'a> {
         }
     }
 
+    /// The half chunk at `at`; exists wherever `at` is inside the record.
+    #[inline(always)]
+    pub(super) fn half(self, at: usize) -> Result<&'a [u8; HALF], Fault> {
+        match self.bytes.get(at..).and_then(<[u8]>::first_chunk) {
+            Some(half) => Ok(half),
+            None => Err(Fault::new(What::Truncated, self.end)),
+        }
+    }
+
     /// Eight bytes at `at`, the first in the lowest; 0 behind the padding.
     #[inline(always)]
     pub(super) fn word(self, at: usize) -> u64 {
@@ -77,6 +89,12 @@ pub(super) fn specials(chunk: &[u8; CHUNK]) -> u32 {
     wide::specials(chunk)
 }
 
+/// The same for half a chunk.
+#[inline(always)]
+pub(super) fn half_specials(half: &[u8; HALF]) -> u32 {
+    wide::half_specials(half)
+}
+
 /// A bit per byte in which the two are equal.
 #[inline(always)]
 pub(super) fn equal(a: &[u8; CHUNK], b: &[u8; CHUNK]) -> u32 {
@@ -90,10 +108,10 @@ mod wide {
         _mm_set1_epi8,
     };
 
-    use super::CHUNK;
+    use super::{CHUNK, HALF};
 
     // SAFETY of all that follows: SSE2 is part of every x86_64, so that its
-    // intrinsics may be called. The only memory access is in `halves`.
+    // intrinsics may be called. Only loads access memory.
 
     #[inline(always)]
     fn halves(chunk: &[u8; CHUNK]) -> [__m128i; 2] {
@@ -110,14 +128,27 @@ mod wide {
     }
 
     #[inline(always)]
-    pub(super) fn specials(chunk: &[u8; CHUNK]) -> u32 {
+    fn special(half: __m128i) -> __m128i {
         // SAFETY: SSE2, see above.
-        bits(halves(chunk).map(|half| unsafe {
+        unsafe {
             let quote = _mm_cmpeq_epi8(half, _mm_set1_epi8(b'"' as i8));
             let backslash = _mm_cmpeq_epi8(half, _mm_set1_epi8(b'\\' as i8));
             let control = _mm_cmpeq_epi8(_mm_min_epu8(half, _mm_set1_epi8(0x1f)), half);
             _mm_or_si128(_mm_or_si128(quote, backslash), control)
-        }))
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn half_specials(half: &[u8; HALF]) -> u32 {
+        // SAFETY: SSE2, see above; the load is an unaligned load of the 16
+        // bytes that are borrowed.
+        unsafe { _mm_movemask_epi8(special(_mm_loadu_si128(half.as_ptr().cast()))) as u32 }
+    }
+
+    #[inline(always)]
+    pub(super) fn specials(chunk: &[u8; CHUNK]) -> u32 {
+        let [low, high] = halves(chunk);
+        bits([special(low), special(high)])
     }
 
     #[inline(always)]
@@ -130,25 +161,29 @@ mod wide {
 
 #[cfg(not(target_arch = "x86_64"))]
 mod wide {
-    pub(super) use super::portable::{equal, specials};
+    pub(super) use super::portable::{equal, half_specials, specials};
 }
 
 /// The same without intrinsics; also what the tests compare with.
 #[cfg(any(test, not(target_arch = "x86_64")))]
 mod portable {
-    use super::CHUNK;
+    use super::{CHUNK, HALF};
 
     #[inline(always)]
-    fn bits(hit: impl Fn(usize) -> bool) -> u32 {
-        (0..CHUNK).fold(0, |bits, i| bits | u32::from(hit(i)) << i)
+    fn bits<const N: usize>(hit: impl Fn(usize) -> bool) -> u32 {
+        (0..N).fold(0, |bits, i| bits | u32::from(hit(i)) << i)
     }
 
     pub(super) fn specials(chunk: &[u8; CHUNK]) -> u32 {
-        bits(|i| matches!(chunk[i], b'"' | b'\\' | 0..=0x1f))
+        bits::<CHUNK>(|i| matches!(chunk[i], b'"' | b'\\' | 0..=0x1f))
+    }
+
+    pub(super) fn half_specials(half: &[u8; HALF]) -> u32 {
+        bits::<HALF>(|i| matches!(half[i], b'"' | b'\\' | 0..=0x1f))
     }
 
     pub(super) fn equal(a: &[u8; CHUNK], b: &[u8; CHUNK]) -> u32 {
-        bits(|i| a[i] == b[i])
+        bits::<CHUNK>(|i| a[i] == b[i])
     }
 }
 
@@ -163,6 +198,8 @@ mod tests {
                 let mut chunk = [b'x'; CHUNK];
                 chunk[place] = byte;
                 assert_eq!(specials(&chunk), portable::specials(&chunk), "{byte} at {place}");
+                let half = chunk.first_chunk().unwrap();
+                assert_eq!(half_specials(half), portable::half_specials(half), "{byte} at {place}");
                 let other = [byte; CHUNK];
                 assert_eq!(equal(&chunk, &other), portable::equal(&chunk, &other), "{byte} at {place}");
             }

@@ -23,7 +23,9 @@ pub(super) enum Lead {
     Quote,
     /// The pattern includes an object's opening brace.
     Brace,
-    /// The value.
+    /// A number, most likely.
+    Number,
+    /// Another value.
     Value,
 }
 
@@ -44,7 +46,7 @@ impl Link {
         Self { pattern: [[0xff; CHUNK]; 2], masks: [u32::MAX, 0], len: 0, child: 0, lead: Lead::End };
 
     #[inline(always)]
-    pub(super) fn matches(&self, input: Input<'_>, at: usize, chunk: &[u8; CHUNK]) -> bool {
+    fn matches(&self, input: Input<'_>, at: usize, chunk: &[u8; CHUNK]) -> bool {
         equal(chunk, &self.pattern[0]) & self.masks[0] == self.masks[0]
             && (self.masks[1] == 0 || self.matches_second(input, at))
     }
@@ -83,10 +85,21 @@ impl Place {
 pub(super) struct Links(Vec<[Link; 2]>);
 
 impl Links {
-    /// The predictions at a place.
+    /// The prediction for `place` that matches what is at `at`, where `chunk`
+    /// is.
     #[inline(always)]
-    pub(super) fn at(&self, place: Place) -> Option<&[Link; 2]> {
-        self.0.get(place.0 as usize)
+    pub(super) fn find(
+        &self,
+        place: Place,
+        input: Input<'_>,
+        at: usize,
+        chunk: &[u8; CHUNK],
+    ) -> Option<&Link> {
+        let [first, second] = self.0.get(place.0 as usize)?;
+        if first.matches(input, at, chunk) {
+            return Some(first);
+        }
+        second.matches(input, at, chunk).then_some(second)
     }
 
     /// Remembers that `pattern` came at `place`.

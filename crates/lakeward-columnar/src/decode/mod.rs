@@ -342,7 +342,8 @@ impl Decoder {
     #[inline]
     fn documents(&mut self, input: Input<'_>) -> Result<(), Fault> {
         let depth = self.options.depth_limit;
-        let mut at = if input.slice(0, 3) == b"\xef\xbb\xbf" { 3 } else { 0 };
+        let has_mark = input.byte(0) == 0xef && input.slice(0, 3) == b"\xef\xbb\xbf";
+        let mut at = if has_mark { 3 } else { 0 };
         self.current.start = at;
         loop {
             at = input.skip_space(at);

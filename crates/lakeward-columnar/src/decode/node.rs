@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use super::fault::{Fault, What};
-use super::input::{CHUNK, Input, specials};
+use super::input::{CHUNK, HALF, Input, half_specials, specials};
 use super::scan;
 use crate::schema::ColumnType;
 
@@ -98,8 +98,25 @@ impl Text {
     /// Copies whole chunks, then cuts at the closing quote: that is one pass,
     /// and short strings need no loop.
     #[inline(always)]
-    pub(super) fn append(&mut self, input: Input<'_>, mut at: usize) -> Result<(usize, bool), Fault> {
-        let mut lone = false;
+    pub(super) fn append(&mut self, input: Input<'_>, at: usize) -> Result<(usize, bool), Fault> {
+        let half = input.half(at)?;
+        self.bytes.extend_from_slice(half);
+        let found = half_specials(half);
+        if found == 0 {
+            return self.append_long(input, at + HALF);
+        }
+        let plain = found.trailing_zeros() as usize;
+        self.bytes.truncate(self.bytes.len() - (HALF - plain));
+        if half[plain] != b'"' {
+            return self.append_escaped(input, at + plain);
+        }
+        self.close();
+        Ok((at + plain + 1, false))
+    }
+
+    /// Goes on after the first half chunk.
+    #[inline]
+    fn append_long(&mut self, input: Input<'_>, mut at: usize) -> Result<(usize, bool), Fault> {
         loop {
             let chunk = input.chunk(at)?;
             self.bytes.extend_from_slice(chunk);
@@ -111,7 +128,20 @@ impl Text {
             let plain = found.trailing_zeros() as usize;
             self.bytes.truncate(self.bytes.len() - (CHUNK - plain));
             at += plain;
-            match chunk[plain] {
+            if chunk[plain] != b'"' {
+                return self.append_escaped(input, at);
+            }
+            self.close();
+            return Ok((at + 1, false));
+        }
+    }
+
+    /// Goes on at what is no plain byte.
+    #[cold]
+    fn append_escaped(&mut self, input: Input<'_>, mut at: usize) -> Result<(usize, bool), Fault> {
+        let mut lone = false;
+        loop {
+            match input.byte(at) {
                 b'"' => {
                     self.close();
                     return Ok((at + 1, lone));
@@ -121,7 +151,13 @@ impl Text {
                     lone |= replaced;
                     at = end;
                 }
-                _ => return Err(Fault::new(What::Control, at)),
+                0..=0x1f => return Err(Fault::new(What::Control, at)),
+                _ => {
+                    let chunk = input.chunk(at)?;
+                    let plain = (specials(chunk).trailing_zeros() as usize).min(CHUNK);
+                    self.bytes.extend_from_slice(&chunk[..plain]);
+                    at += plain;
+                }
             }
         }
     }

@@ -22,6 +22,47 @@ const POWERS: [f64; 23] = [
     1e19, 1e20, 1e21, 1e22,
 ];
 
+/// The powers of ten up to a mantissa's length.
+const INT_POWERS: [u64; 19] = {
+    let mut powers = [1; 19];
+    let mut i = 1;
+    while i < powers.len() {
+        powers[i] = powers[i - 1] * 10;
+        i += 1;
+    }
+    powers
+};
+
+/// Reads the integer at `at`, if it is a short one and nothing else.
+#[inline(always)]
+pub(super) fn short_int(input: Input<'_>, at: usize) -> Option<(i64, usize)> {
+    let (value, end) = short_digits(input, at, 18)?;
+    (!matches!(input.byte(end), b'.' | b'e' | b'E')).then_some((value as i64, end))
+}
+
+/// Reads the float at `at`, if it is a short one with a fraction.
+#[inline(always)]
+pub(super) fn short_float(input: Input<'_>, at: usize) -> Option<(f64, usize)> {
+    let (whole, point) = short_digits(input, at, 11)?;
+    if input.byte(point) != b'.' {
+        return None;
+    }
+    let (part, count) = eight_digits(input.word(point + 1));
+    let end = point + 1 + count;
+    let mantissa = whole * INT_POWERS[count] + part;
+    let is_short = count > 0 && mantissa <= 1 << 53 && !matches!(input.byte(end), b'0'..=b'9' | b'e' | b'E');
+    // See `fraction`.
+    is_short.then(|| (mantissa as f64 / POWERS[count], end))
+}
+
+/// Reads digits without a leading zero, at most `most`.
+#[inline(always)]
+fn short_digits(input: Input<'_>, at: usize, most: usize) -> Option<(u64, usize)> {
+    let (value, count) = digits(input, at);
+    let is_short = (1..=most).contains(&count) && (count == 1 || input.byte(at) != b'0');
+    is_short.then_some((value, at + count))
+}
+
 /// Reads the number at `at`; returns it and its end.
 #[inline(always)]
 pub(super) fn parse(input: Input<'_>, at: usize) -> Result<(Number, usize), Fault> {
@@ -60,7 +101,7 @@ fn fraction(
         return Err(Fault::new(What::BadNumber, at));
     }
     if whole_count + count <= 18 && !matches!(input.byte(end), b'e' | b'E') {
-        let mantissa = whole * 10u64.pow(count as u32) + part;
+        let mantissa = whole * INT_POWERS[count] + part;
         if mantissa <= 1 << 53 {
             let value = mantissa as f64 / POWERS[count];
             return Ok((Number::Float(if input.byte(at) == b'-' { -value } else { value }), end));
@@ -103,7 +144,7 @@ fn digits(input: Input<'_>, at: usize) -> (u64, usize) {
     let mut last = count;
     while last == 8 {
         let (more, n) = eight_digits(input.word(at + count));
-        value = value.wrapping_mul(10u64.pow(n as u32)).wrapping_add(more);
+        value = value.wrapping_mul(INT_POWERS[n]).wrapping_add(more);
         count += n;
         last = n;
     }

@@ -221,6 +221,20 @@ pub(super) fn number(input: Input<'_>, at: usize) -> Result<usize, Fault> {
     Ok(end)
 }
 
+/// Reads `true` or `false`, without a branch on which of them it is: that is
+/// often hard to predict.
+#[inline(always)]
+pub(super) fn bool(input: Input<'_>, at: usize) -> Result<(bool, usize), Fault> {
+    let word = input.word(at);
+    let is_true = word as u32 == u32::from_le_bytes(*b"true");
+    let is_false = word << 24 == u64::from_le_bytes(*b"\0\0\0false");
+    if is_true | is_false {
+        Ok((is_true, at + 4 + usize::from(is_false)))
+    } else {
+        Err(Fault::new(What::ExpectedValue, at))
+    }
+}
+
 /// Skips `word`.
 #[inline(always)]
 pub(super) fn literal(input: Input<'_>, at: usize, word: &[u8]) -> Result<usize, Fault> {

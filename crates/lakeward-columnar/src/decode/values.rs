@@ -20,20 +20,53 @@ impl Decoder {
         depth: usize,
     ) -> Result<usize, Fault> {
         let node = self.tree.at_mut(id);
-        if node.len <= row && matches!(node.values, Values::Utf8(_)) {
-            if node.len < row {
-                node.fill(row);
+        if node.len < row {
+            node.fill(row);
+        }
+        if let Values::Utf8(text) = &mut node.values
+            && node.len == row
+        {
+            let (end, lone) = text.append(input, at)?;
+            node.len = row + 1;
+            if lone {
+                self.keep_at(id, input.slice(at - 1, end));
             }
-            if let Values::Utf8(text) = &mut node.values {
-                let (end, lone) = text.append(input, at)?;
-                node.len = row + 1;
-                if lone {
-                    self.keep_at(id, input.slice(at - 1, end));
-                }
-                return Ok(end);
-            }
+            return Ok(end);
         }
         self.value(input, at - 1, id, row, depth)
+    }
+
+    /// Reads the number at `at`, where one is expected.
+    #[inline(always)]
+    pub(super) fn number(
+        &mut self,
+        input: Input<'_>,
+        at: usize,
+        id: NodeId,
+        row: usize,
+        depth: usize,
+    ) -> Result<usize, Fault> {
+        let node = self.tree.at_mut(id);
+        if node.len == row {
+            match &mut node.values {
+                Values::Int64(values) => {
+                    if let Some((value, end)) = number::short_int(input, at) {
+                        values.push(value);
+                        node.len = row + 1;
+                        return Ok(end);
+                    }
+                }
+                Values::Float64(values) => {
+                    if let Some((value, end)) = number::short_float(input, at) {
+                        values.push(value);
+                        node.len = row + 1;
+                        return Ok(end);
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.value(input, input.skip_space(at), id, row, depth)
     }
 
     /// Reads the object whose first byte after the brace is at `at`.
@@ -96,14 +129,9 @@ impl Decoder {
                 }
                 end
             }
-            (Values::Bool(values), b't') => {
-                let end = scan::literal(input, at, b"true")?;
-                values.push(true);
-                end
-            }
-            (Values::Bool(values), b'f') => {
-                let end = scan::literal(input, at, b"false")?;
-                values.push(false);
+            (Values::Bool(values), b't' | b'f') => {
+                let (value, end) = scan::bool(input, at)?;
+                values.push(value);
                 end
             }
             (Values::Json(text), _) => {

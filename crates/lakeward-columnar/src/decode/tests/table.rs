@@ -113,6 +113,54 @@ fn numbers_are_exact_or_rescued() {
 }
 
 #[test]
+fn predicted_numbers_are_read_like_the_first() {
+    let numbers = [
+        "7",
+        "0",
+        "-3",
+        "12345678",
+        "123456789",
+        "999999999999999999",
+        "9223372036854775807",
+        "1.5",
+        "0.25",
+        "-0.5",
+        "12345678.12345678",
+        "99999999999.99999999",
+        "123456789012.5",
+        "0.123456789",
+        "1e3",
+        "1.5e-3",
+        "4503599627370497.5",
+        "1712502121.123",
+        "0.00000001",
+        "100000000.5",
+    ];
+    for kind in [7..20, 0..7] {
+        let records: Vec<_> =
+            numbers[kind.clone()].iter().cycle().take(60).map(|n| format!("{{\"a\":{n}}}")).collect();
+        let decoded = decode(&records);
+        assert_eq!(decoded.rejected, []);
+        for (row, record) in records.iter().enumerate() {
+            let text = &record[5..record.len() - 1];
+            let value = &columns(&decoded, row)["a"];
+            assert_eq!(value.as_i64(), text.parse().ok(), "{text}");
+            assert_eq!(value.as_f64(), text.parse().ok(), "{text}");
+        }
+    }
+    for bad in ["01", "00.5", "1.", "1.e5", "1.5e", "-", "1x", "1.5.5", "12345678901234567890x", "0x10"] {
+        let decoded = decode(&["{\"a\":1.5}", "{\"a\":2.5}", &format!("{{\"a\":{bad}}}"), "{\"a\":3.5}"]);
+        assert_eq!((decoded.rejected.len(), decoded.rows.num_rows()), (1, 3), "{bad}");
+        let decoded = decode(&["{\"a\":1}", "{\"a\":2}", &format!("{{\"a\":{bad}}}"), "{\"a\":3}"]);
+        assert_eq!((decoded.rejected.len(), decoded.rows.num_rows()), (1, 3), "{bad}");
+    }
+    for bad in ["tru", "falsy", "True", "fals", "truefalse"] {
+        let decoded = decode(&["{\"a\":true}", "{\"a\":false}", &format!("{{\"a\":{bad}}}"), "{\"a\":true}"]);
+        assert_eq!((decoded.rejected.len(), decoded.rows.num_rows()), (1, 3), "{bad}");
+    }
+}
+
+#[test]
 fn integers_become_floats_if_all_are_exact() {
     let floats = json!([column("a", "float64")]);
     check(
