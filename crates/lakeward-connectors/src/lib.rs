@@ -1,1 +1,3 @@
 //! Sources and destinations: where batches come from and go to.
+
+pub mod destinations;

@@ -1,0 +1,3 @@
+//! Where batches go to.
+
+pub mod lake;
