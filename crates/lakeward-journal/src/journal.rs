@@ -99,7 +99,12 @@ impl Journal {
         for name in folders(dir).map_err(OpenError::io(dir))? {
             let folder = dir.join(name.as_str());
             let metadata = meta::path(&folder);
-            let incarnation = meta::read(&folder).map_err(OpenError::io(&metadata))?;
+            let incarnation = match meta::read(&folder) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    Err("the stream's metadata is missing")
+                }
+                other => other.map_err(OpenError::io(&metadata))?,
+            };
             let incarnation =
                 incarnation.map_err(|what| OpenError::Damaged { path: metadata, position: 0, what })?;
             let stream = Stream::open(&name, folder, incarnation, &options, means.clone())?;

@@ -252,3 +252,6 @@ fn take(state: &mut State, position: u64, header: &Header, lead: &[u8]) {
 pub(crate) fn answer(frame: &Frame) -> Answer {
     Answer { first: frame.first, count: frame.records, received_at: frame.received_at }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,8 @@
 //! ```
 //!
 //! The crc covers everything behind it. Rewritten before segments are
-//! removed, and then holds every key that is remembered.
+//! removed, and then holds every remembered key of records before the new
+//! start of the stream.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -41,14 +42,15 @@ pub(crate) fn path(dir: &Path) -> PathBuf {
     dir.join("keys")
 }
 
-/// Writes the keys that the stream remembers, durably and in one step.
-pub(crate) fn write(shared: &Shared) -> io::Result<()> {
+/// Writes the remembered keys of records below `start`, durably and in one
+/// step.
+pub(crate) fn write(shared: &Shared, start: u64) -> io::Result<()> {
     let mut out = Vec::new();
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&VERSION.to_le_bytes());
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(shared.incarnation.as_bytes());
-    for (key, answer) in shared.state().keys.iter() {
+    for (key, answer) in shared.state().keys.iter().take_while(|(_, answer)| answer.first.0 < start) {
         out.extend_from_slice(&answer.first.0.to_le_bytes());
         out.extend_from_slice(&answer.received_at.0.to_le_bytes());
         out.extend_from_slice(&answer.count.to_le_bytes());

@@ -173,7 +173,8 @@ impl State {
     /// The appends from the one that holds `from` on, if all of them are
     /// still known one by one.
     pub(crate) fn recent(&self, from: u64, frames_max: usize) -> Option<Vec<Frame>> {
-        if self.recent.front().is_none_or(|oldest| oldest.first.0 > from) {
+        let known = self.recent.front().is_some_and(|oldest| oldest.first.0 <= from);
+        if !known || from < self.start() {
             return None;
         }
         let after = self.recent.partition_point(|frame| frame.end().0 <= from);
@@ -181,11 +182,13 @@ impl State {
     }
 
     /// How many of the oldest segments lie below `before` and are older than
-    /// `keep_after`; never the last one.
-    pub(crate) fn removable(&self, before: u64, keep_after: Timestamp) -> usize {
+    /// `keep_after`, never the last one; and where the stream starts without
+    /// them.
+    pub(crate) fn removable(&self, before: u64, keep_after: Timestamp) -> (usize, u64) {
         let nexts = self.segments.iter().skip(1).map(|next| next.first);
         let whole = self.segments.iter().zip(nexts);
-        whole.take_while(|(segment, end)| *end <= before && segment.newest < keep_after).count()
+        let count = whole.take_while(|(segment, end)| *end <= before && segment.newest < keep_after).count();
+        (count, self.segments.get(count).map_or(self.end, |segment| segment.first))
     }
 
     /// Whether only the last segment is left, and all its records could go.

@@ -92,14 +92,16 @@ impl Stream {
     /// `keep_after`; answers how many bytes that gave back.
     pub(crate) fn trim(&self, before: Offset, keep_after: Timestamp) -> io::Result<u64> {
         let _one_at_a_time = self.trimming.lock().unwrap_or_else(PoisonError::into_inner);
-        let removable = self.shared.state().removable(before.0, keep_after);
+        let (removable, start) = self.shared.state().removable(before.0, keep_after);
         let mut freed = 0;
         if removable > 0 {
-            saved_keys::write(&self.shared)?;
+            saved_keys::write(&self.shared, start)?;
         }
         for _ in 0..removable {
             let Some(segment) = self.shared.state().segments.pop_front() else { break };
-            if let Err(error) = std::fs::remove_file(segment::path(&self.shared.dir, segment.first)) {
+            if let Err(error) = std::fs::remove_file(segment::path(&self.shared.dir, segment.first))
+                && error.kind() != io::ErrorKind::NotFound
+            {
                 self.shared.state().segments.push_front(segment);
                 return Err(error);
             }

@@ -67,7 +67,9 @@ fn cut_at_every_byte() {
                 assert_eq!(read, texts[..read.len()], "cut at {cut}: nothing but a prefix appears");
                 assert!(read.len() >= whole_frames, "cut at {cut}: a longer file has no fewer records");
                 whole_frames = read.len();
-                go_on(dir.path(), &read);
+                if cut % 5 == 0 {
+                    go_on(dir.path(), &read);
+                }
             }
             Err(OpenError::Damaged { path, position: 0, .. }) => {
                 assert_eq!(path, last, "cut at {cut}");
