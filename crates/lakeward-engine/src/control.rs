@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lakeward_model::{Offset, StreamName};
+use lakeward_model::StreamName;
 
 use crate::engine::Shared;
 use crate::ledger::{BatchKey, BatchRecord};

@@ -35,6 +35,7 @@ pub struct Faulty<D> {
     script: Mutex<VecDeque<Fault>>,
     releases: Semaphore,
     calls: AtomicUsize,
+    holds: AtomicUsize,
 }
 
 impl<D> Faulty<D> {
@@ -45,6 +46,7 @@ impl<D> Faulty<D> {
             script: Mutex::new(script.into_iter().collect()),
             releases: Semaphore::new(0),
             calls: AtomicUsize::new(0),
+            holds: AtomicUsize::new(0),
         }
     }
 
@@ -66,6 +68,16 @@ impl<D> Faulty<D> {
     /// How many calls there were.
     pub fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
+    }
+
+    /// How many calls were held so far, whether or not they still are.
+    pub fn holds(&self) -> usize {
+        self.holds.load(Ordering::SeqCst)
+    }
+
+    async fn hold(&self) {
+        self.holds.fetch_add(1, Ordering::SeqCst);
+        self.releases.acquire().await.expect("it is never closed").forget();
     }
 
     /// What it wraps.
@@ -91,10 +103,10 @@ impl<D: Destination> Destination for Faulty<D> {
             }
             Fault::HoldAfterWrite => {
                 let receipt = self.inner.deliver(batch).await?;
-                self.releases.acquire().await.expect("it is never closed").forget();
+                self.hold().await;
                 return Ok(receipt);
             }
-            Fault::Hold => self.releases.acquire().await.expect("it is never closed").forget(),
+            Fault::Hold => self.hold().await,
             Fault::Slow(time) => tokio::time::sleep(time).await,
         }
         self.inner.deliver(batch).await

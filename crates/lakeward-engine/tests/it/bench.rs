@@ -1,0 +1,144 @@
+//! An engine on a temporary directory, with an in-memory lake that outlives it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use lakeward_columnar::shape::{FileCompression, Output, Shape};
+use lakeward_engine::{
+    AutoPipeline, BatchLimits, Engine, EngineOptions, OpenEngineError, Opened, PipelineSpec, PipelineStatus,
+};
+use lakeward_model::clock::SystemClock;
+use lakeward_model::conformance::{Fault, Faulty, MemoryDestination};
+use lakeward_model::{Origin, Records, RequestKey, Role, StreamName};
+
+/// The lakes of a test, by name; each with its script of faults.
+#[derive(Clone, Default)]
+pub(crate) struct Lakes(Arc<BTreeMap<&'static str, Arc<Faulty<MemoryDestination>>>>);
+
+impl Lakes {
+    pub(crate) fn new(names: &[&'static str]) -> Self {
+        let lake = |name: &&'static str| (*name, Arc::new(Faulty::new(MemoryDestination::default(), [])));
+        Self(Arc::new(names.iter().map(lake).collect()))
+    }
+
+    pub(crate) fn faults(&self, name: &str, faults: impl IntoIterator<Item = Fault>) {
+        for fault in faults {
+            self.0[name].then(fault);
+        }
+    }
+
+    pub(crate) fn lake(&self, name: &str) -> &Faulty<MemoryDestination> {
+        &self.0[name]
+    }
+
+    /// Waits until so many deliveries were held.
+    pub(crate) async fn held(&self, name: &str, holds: usize) {
+        while self.0[name].holds() < holds {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// The numbers that lie in a lake of NDJSON files, sorted.
+    pub(crate) fn numbers(&self, name: &str) -> Vec<u64> {
+        let mut all: Vec<u64> = Vec::new();
+        for file in self.0[name].inner().files() {
+            if file.role == Role::Data {
+                all.extend(lines(&file.body).map(|line| {
+                    let row: serde_json::Value = serde_json::from_slice(line).expect("a row is JSON");
+                    row["n"].as_u64().expect("a row has its number")
+                }));
+            }
+        }
+        all.sort_unstable();
+        all
+    }
+}
+
+pub(crate) fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    body.split(|&b| b == b'\n').filter(|line| !line.is_empty())
+}
+
+/// A pipeline of NDJSON files with small batches.
+pub(crate) fn pipeline(name: &str, stream: &str, lake: &str) -> PipelineSpec {
+    PipelineSpec {
+        name: name.to_string(),
+        stream: StreamName::new(stream).expect("a stream name"),
+        shape: Shape {
+            output: Output::Ndjson { compression: FileCompression::None },
+            path: format!("{name}/!{{timestamp:yyyy}}/"),
+            ..Shape::default()
+        },
+        batch: BatchLimits { bytes: 1 << 20, records: 10, age: Duration::from_millis(20) },
+        destination: serde_json::json!(lake),
+        owner: None,
+    }
+}
+
+pub(crate) async fn try_open(
+    state: &Path,
+    lakes: &Lakes,
+    specs: Vec<PipelineSpec>,
+    auto: Option<AutoPipeline>,
+) -> Result<Engine, OpenEngineError> {
+    let lakes = lakes.clone();
+    let options = EngineOptions {
+        state: state.to_path_buf(),
+        journal: lakeward_journal::Options { segment_bytes: 1 << 20, ..lakeward_journal::Options::default() },
+        retention: Duration::ZERO,
+        clock: Arc::new(SystemClock),
+        open_destination: Arc::new(move |value| {
+            let name = value.as_str().unwrap_or_default();
+            let destination = lakes.0.get(name).ok_or_else(|| format!("there is no lake {name}"))?;
+            Ok(Opened {
+                destination: Arc::<Faulty<MemoryDestination>>::clone(destination),
+                name: name.to_string(),
+            })
+        }),
+        auto,
+    };
+    Engine::open(options, specs).await
+}
+
+pub(crate) async fn open(state: &Path, lakes: &Lakes, specs: Vec<PipelineSpec>) -> Engine {
+    try_open(state, lakes, specs, None).await.expect("the engine opens")
+}
+
+/// Sends the numbers as one append each.
+pub(crate) async fn send(engine: &Engine, stream: &str, numbers: std::ops::Range<u64>) {
+    let (intake, stream) = (engine.intake(), StreamName::new(stream).expect("a stream name"));
+    for n in numbers {
+        let key = RequestKey::new(n.to_string());
+        let accepted = intake.accept(&stream, record(&format!("{{\"n\":{n}}}")), Origin::Push(key)).await;
+        accepted.expect("the record is accepted");
+    }
+}
+
+pub(crate) fn record(text: &str) -> Records {
+    Records::one(Bytes::copy_from_slice(text.as_bytes()))
+}
+
+/// Waits until `done` says so of the pipeline's numbers.
+pub(crate) async fn wait_for(
+    engine: &Engine,
+    pipeline: &str,
+    done: impl Fn(&PipelineStatus) -> bool,
+) -> PipelineStatus {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        let status =
+            engine.control().status().into_iter().find(|s| s.pipeline == pipeline).expect("it exists");
+        assert_eq!(
+            status.received,
+            status.counts.settled() + status.pending,
+            "the equation holds at every instant"
+        );
+        if done(&status) {
+            return status;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "it did not come to that: {status:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

@@ -1,0 +1,7 @@
+//! The engine against faulty destinations and its own death: every record
+//! exactly once.
+
+mod bench;
+mod delivery;
+mod pipelines;
+mod recovery;
