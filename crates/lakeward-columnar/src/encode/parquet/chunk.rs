@@ -26,20 +26,37 @@ pub(super) struct ChunkWriter<'a> {
     pub(super) codec: Codec,
     /// The file so far.
     pub(super) out: Vec<u8>,
+    // What follows is kept only to be used again.
     page: Vec<u8>,
     compressed: Vec<u8>,
+    compressed_dictionary: Vec<u8>,
+    indices: Vec<u32>,
 }
 
-/// What the footer must know of the pages.
-struct Pages {
+/// The pages of a chunk: what comes first, and what the footer must know.
+#[derive(Default)]
+struct Pages<'a> {
+    dictionary: Option<(PageKind, &'a Vec<u8>)>,
+    /// Set with the first data page.
     codec: Option<CompressionCodec>,
+    /// Where the first data page starts in the file.
+    data_offset: usize,
+    /// Bytes of all headers and of the bodies before compression.
     uncompressed: usize,
 }
 
 impl<'a> ChunkWriter<'a> {
     pub(super) fn new(options: &'a ParquetOptions) -> Result<Self, EncodeError> {
         let codec = Codec::new(options.compression)?;
-        Ok(Self { options, codec, out: b"PAR1".to_vec(), page: Vec::new(), compressed: Vec::new() })
+        Ok(Self {
+            options,
+            codec,
+            out: b"PAR1".to_vec(),
+            page: Vec::new(),
+            compressed: Vec::new(),
+            compressed_dictionary: Vec::new(),
+            indices: Vec::new(),
+        })
     }
 
     /// Writes one leaf.
@@ -56,31 +73,31 @@ impl<'a> ChunkWriter<'a> {
             }
             None => Values::new(&leaf.array),
         };
-        let encoded = if self.options.dictionary { values.encode() } else { Encoded::Plain };
+        let encoded = if self.options.dictionary { values.encode(&mut self.indices) } else { Encoded::Plain };
         let start = self.out.len();
-        let mut pages = Pages { codec: None, uncompressed: 0 };
+        let mut pages = Pages::default();
         let mut encodings = vec![encoded.encoding(), Encoding::RLE];
-        let mut dictionary_offset = None;
         if let Encoded::Dictionary { page, entries, .. } = &encoded {
             encodings.push(Encoding::PLAIN);
-            dictionary_offset = Some(start as i64);
-            self.write_page(&mut pages, PageKind::Dictionary { entries: *entries }, page)?;
+            self.codec.compress(page, &mut self.compressed_dictionary)?;
+            pages.dictionary = Some((PageKind::Dictionary { entries: *entries }, page));
         }
-        let data_offset = self.out.len();
         let mut from = 0;
         let mut rows = 0..0;
+        let mut page = std::mem::take(&mut self.page);
         while rows.end < leaf.array.len() {
             rows = rows.end..leaf.array.len();
             let range = page_rows(leaf, &values, &encoded, &mut rows, from);
             from = range.end;
-            let mut page = std::mem::take(&mut self.page);
             page.clear();
             write_levels(&mut page, leaf, rows.clone());
             encoded.write(&values, &mut page, range);
             let kind = PageKind::Data { rows: rows.len(), encoding: encoded.encoding() };
             self.write_page(&mut pages, kind, &page)?;
-            self.page = page;
         }
+        self.page = page;
+        let dictionary_offset = pages.dictionary.map(|_| start as i64);
+        let data_offset = pages.data_offset;
         let nulls = (leaf.array.len() - values.len()) as u64;
         let mut metadata = ColumnChunkMetaData::builder(ColumnDescPtr::clone(column))
             .set_encodings_mask(EncodingMask::new_from_encodings(encodings.iter()))
@@ -93,37 +110,59 @@ impl<'a> ChunkWriter<'a> {
         if self.options.statistics {
             metadata = metadata.set_statistics(encoded.statistics(&values, nulls));
         }
+        if let Encoded::Dictionary { indices, .. } = encoded {
+            self.indices = indices;
+        }
         Ok(metadata.build()?)
     }
 
-    /// Compresses and appends one page. The first page that is large enough
-    /// decides for the chunk whether compression pays.
-    fn write_page(&mut self, pages: &mut Pages, kind: PageKind, body: &[u8]) -> Result<(), EncodeError> {
-        let codec = match pages.codec {
-            Some(codec) => codec,
-            None => {
-                let codec =
-                    if body.len() < SMALLEST { CompressionCodec::UNCOMPRESSED } else { self.codec.name() };
-                *pages.codec.insert(codec)
-            }
-        };
-        let size = |bytes: usize| {
-            let limit = i32::MAX.unsigned_abs().into();
-            i32::try_from(bytes).map_err(|_| EncodeError::TooLarge { format: "parquet page", limit })
-        };
-        let start = self.out.len();
-        if codec == CompressionCodec::UNCOMPRESSED {
-            header::write(&mut self.out, kind, size(body.len())?, size(body.len())?);
-            pages.uncompressed += self.out.len() - start + body.len();
-            self.out.extend_from_slice(body);
-        } else {
-            self.codec.compress(body, &mut self.compressed)?;
-            header::write(&mut self.out, kind, size(body.len())?, size(self.compressed.len())?);
-            pages.uncompressed += self.out.len() - start + body.len();
-            self.out.extend_from_slice(&self.compressed);
+    /// Compresses and appends a data page; before the first one, the
+    /// dictionary. The two decide for the chunk whether compression pays.
+    fn write_page(&mut self, pages: &mut Pages<'_>, kind: PageKind, body: &[u8]) -> Result<(), EncodeError> {
+        if pages.codec == Some(CompressionCodec::UNCOMPRESSED) {
+            return append(&mut self.out, pages, kind, body, body);
         }
-        Ok(())
+        let is_first = pages.codec.is_none();
+        let dictionary = pages.dictionary.filter(|_| is_first);
+        let raw = body.len() + dictionary.map_or(0, |(_, page)| page.len());
+        if !is_first || raw >= SMALLEST {
+            self.codec.compress(body, &mut self.compressed)?;
+        }
+        if is_first {
+            let packed = self.compressed.len() + dictionary.map_or(0, |_| self.compressed_dictionary.len());
+            let pays = raw >= SMALLEST && packed < raw - raw / 10;
+            let codec = if pays { self.codec.name() } else { CompressionCodec::UNCOMPRESSED };
+            pages.codec = Some(codec);
+            if let Some((kind, page)) = dictionary {
+                let stored = if pays { &self.compressed_dictionary } else { page };
+                append(&mut self.out, pages, kind, page, stored)?;
+            }
+            pages.data_offset = self.out.len();
+            if !pays {
+                return append(&mut self.out, pages, kind, body, body);
+            }
+        }
+        append(&mut self.out, pages, kind, body, &self.compressed)
     }
+}
+
+/// Appends a page: its header and the bytes that are stored of it.
+fn append(
+    out: &mut Vec<u8>,
+    pages: &mut Pages<'_>,
+    kind: PageKind,
+    body: &[u8],
+    stored: &[u8],
+) -> Result<(), EncodeError> {
+    let size = |bytes: usize| {
+        let limit = i32::MAX.unsigned_abs().into();
+        i32::try_from(bytes).map_err(|_| EncodeError::TooLarge { format: "parquet page", limit })
+    };
+    let start = out.len();
+    header::write(out, kind, size(body.len())?, size(stored.len())?);
+    pages.uncompressed += out.len() - start + body.len();
+    out.extend_from_slice(stored);
+    Ok(())
 }
 
 /// Cuts `rows` to those of one page and returns its range of values, which

@@ -12,8 +12,9 @@ use crate::shape::ParquetCompression;
 const ZSTD_LEVEL: i32 = 1;
 const GZIP_LEVEL: u32 = 3;
 
-/// A page of fewer bytes is not worth a compressor's call.
-pub(super) const SMALLEST: usize = 64;
+/// A first page of fewer bytes stays as it is: the Huffman table that a
+/// compressor would build for it costs more time than it saves bytes.
+pub(super) const SMALLEST: usize = 512;
 
 /// A compressor that is used again for every page.
 pub(super) enum Codec {

@@ -5,6 +5,8 @@
 //! reach a file, and a probe of more than [`PROBES`] slots, which only chosen
 //! collisions reach, ends the dictionary instead of the service.
 
+use std::ops::Range;
+
 /// The most entries; also the widest index is 17 bits.
 pub(super) const ENTRIES: usize = 1 << 17;
 /// The most bytes of a dictionary page.
@@ -30,11 +32,11 @@ pub(super) trait Dictionary: Default {
     fn bytes(&self) -> usize;
 }
 
-/// Open addressing with linear probing: an index and part of the hash in each
-/// slot; zero is free.
+/// Open addressing with linear probing. A slot has the hash above, which also
+/// gives its place, and the entry's index plus one below; zero is free.
 struct Table {
     slots: Vec<u64>,
-    used: usize,
+    used: u32,
 }
 
 impl Default for Table {
@@ -47,7 +49,7 @@ impl Table {
     /// Finds the entry of `hash` for which `same` holds, or the slot where it
     /// belongs.
     #[inline]
-    fn find(&self, hash: u64, mut same: impl FnMut(u32) -> bool) -> Result<Result<u32, usize>, TooMany> {
+    fn find(&self, hash: u32, same: impl Fn(u32) -> bool) -> Result<Result<u32, usize>, TooMany> {
         let mask = self.slots.len() - 1;
         let mut at = hash as usize & mask;
         for _ in 0..PROBES {
@@ -56,7 +58,7 @@ impl Table {
                 return Ok(Err(at));
             }
             let index = slot as u32 - 1;
-            if slot >> 32 == hash >> 32 && same(index) {
+            if (slot >> 32) as u32 == hash && same(index) {
                 return Ok(Ok(index));
             }
             at = (at + 1) & mask;
@@ -64,28 +66,26 @@ impl Table {
         Err(TooMany)
     }
 
-    fn insert(&mut self, at: usize, hash: u64) -> u32 {
-        let index = self.used as u32;
-        self.slots[at] = (hash >> 32 << 32) | u64::from(index + 1);
+    /// Gives the free slot `at` to the next index.
+    fn insert(&mut self, at: usize, hash: u32) -> u32 {
+        let index = self.used;
         self.used += 1;
+        self.slots[at] = (u64::from(hash) << 32) | u64::from(self.used);
+        if self.used as usize * 2 > self.slots.len() {
+            self.grow();
+        }
         index
     }
 
-    /// Makes the table twice as large once it is half full. `hash_of` gives
-    /// an entry's hash again.
-    fn grow(&mut self, hash_of: impl Fn(u32) -> u64) {
-        if self.used * 2 < self.slots.len() {
-            return;
-        }
+    fn grow(&mut self) {
         let mut slots = vec![0; self.slots.len() * 4];
         let mask = slots.len() - 1;
-        for index in 0..self.used as u32 {
-            let hash = hash_of(index);
-            let mut at = hash as usize & mask;
+        for &slot in self.slots.iter().filter(|slot| **slot != 0) {
+            let mut at = (slot >> 32) as usize & mask;
             while slots[at] != 0 {
                 at = (at + 1) & mask;
             }
-            slots[at] = (hash >> 32 << 32) | u64::from(index + 1);
+            slots[at] = slot;
         }
         self.slots = slots;
     }
@@ -102,51 +102,74 @@ const K0: u64 = 0x9e37_79b9_7f4a_7c15;
 const K1: u64 = 0xd6e8_feb8_6659_fd93;
 const K2: u64 = 0xa076_1d64_78bd_642f;
 
+/// A string where it stands in its column.
+#[derive(Clone, Copy)]
+pub(super) struct Text<'a> {
+    bytes: &'a [u8],
+    /// It and what follows, if the column goes on for so long.
+    window: Option<&'a [u8; 16]>,
+}
+
+impl<'a> Text<'a> {
+    #[inline]
+    pub(super) fn new(data: &'a [u8], range: Range<usize>) -> Self {
+        let (start, bytes) = (range.start, &data[range]);
+        Self { bytes, window: data[start..].first_chunk() }
+    }
+}
+
 /// A dictionary of strings.
 #[derive(Default)]
 pub(super) struct TextDictionary {
     table: Table,
     entries: Vec<TextEntry>,
     page: Vec<u8>,
-    last: u32,
 }
 
-/// What tells a string apart: its length with its first and last bytes, which
-/// is all of it up to 16 bytes.
+/// What tells a string apart: its length with its bytes up to 16, padded with
+/// zeros, or its first and last eight if it is longer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct TextKey {
     first: u64,
     last: u64,
-    length: usize,
+    length: u32,
 }
 
 struct TextEntry {
     key: TextKey,
-    hash: u64,
     /// Where the string starts in the page.
-    start: usize,
+    start: u32,
 }
 
+/// The low bytes of a word, by their number.
+const LOW_BYTES: [u64; 9] =
+    [0, 0xff, 0xffff, 0xff_ffff, u32::MAX as u64, 0xff_ffff_ffff, 0xffff_ffff_ffff, u64::MAX >> 8, u64::MAX];
+
 impl TextKey {
+    /// Without a branch that depends on the length of a short string, which
+    /// no processor can predict.
     #[inline]
-    fn new(text: &[u8]) -> Self {
-        let length = text.len();
-        if let (Some(first), Some(last)) = (text.first_chunk(), text.last_chunk()) {
-            return Self { first: u64::from_le_bytes(*first), last: u64::from_le_bytes(*last), length };
+    fn new(text: Text<'_>) -> Self {
+        let length = text.bytes.len();
+        if length > 16 {
+            let (first, last) = (word(&text.bytes[..8]), word(&text.bytes[length - 8..]));
+            return Self { first, last, length: length as u32 };
         }
-        if let (Some(first), Some(last)) = (text.first_chunk(), text.last_chunk()) {
-            let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
-            return Self { first: first.into(), last: last.into(), length };
-        }
-        let byte = |at: usize| text.get(at).map_or(0, |b| u64::from(*b));
-        Self { first: byte(0) | (byte(1) << 8) | (byte(2) << 16), last: 0, length }
+        let mut padded = [0; 16];
+        let window = text.window.unwrap_or_else(|| {
+            padded[..length].copy_from_slice(text.bytes);
+            &padded
+        });
+        let first = word(&window[..8]) & LOW_BYTES[length.min(8)];
+        let last = word(&window[8..]) & LOW_BYTES[length.saturating_sub(8)];
+        Self { first, last, length: length as u32 }
     }
 
     #[inline]
-    fn hash(self, text: &[u8]) -> u64 {
-        let mut state = fold(self.first ^ K0, self.last ^ K1 ^ (self.length as u64).wrapping_mul(K2));
-        if self.length > 16 {
-            let middle = &text[8..self.length - 8];
+    fn hash(self, text: &[u8]) -> u32 {
+        let mut state = fold(self.first ^ K0, self.last ^ K1 ^ u64::from(self.length).wrapping_mul(K2));
+        if text.len() > 16 {
+            let middle = &text[8..text.len() - 8];
             let (pairs, tail) = middle.as_chunks::<16>();
             for pair in pairs {
                 let (a, b) = pair.split_at(8);
@@ -154,12 +177,12 @@ impl TextKey {
             }
             if !tail.is_empty() {
                 // What is left is among the last 8 or 16 bytes of the middle.
-                let end = self.length - 8;
+                let end = text.len() - 8;
                 let before = if tail.len() > 8 { word(&text[end - 16..end - 8]) } else { K2 };
                 state = fold(word(&text[end - 8..end]) ^ K0, before ^ state);
             }
         }
-        state
+        state as u32
     }
 }
 
@@ -171,37 +194,32 @@ fn word(bytes: &[u8]) -> u64 {
 impl TextDictionary {
     #[inline]
     fn is(&self, index: u32, key: TextKey, text: &[u8]) -> bool {
-        let Some(entry) = self.entries.get(index as usize) else { return false };
-        entry.key == key && (key.length <= 16 || self.page[entry.start..entry.start + key.length] == *text)
+        let entry = &self.entries[index as usize];
+        let start = entry.start as usize;
+        entry.key == key && (text.len() <= 16 || self.page[start..start + text.len()] == *text)
     }
 }
 
 impl Dictionary for TextDictionary {
-    type Value<'a> = &'a [u8];
+    type Value<'a> = Text<'a>;
 
     #[inline]
-    fn index_of(&mut self, text: &[u8]) -> Result<u32, TooMany> {
+    fn index_of(&mut self, text: Text<'_>) -> Result<u32, TooMany> {
         let key = TextKey::new(text);
-        if self.is(self.last, key, text) {
-            return Ok(self.last);
-        }
+        let text = text.bytes;
         let hash = key.hash(text);
-        let index = match self.table.find(hash, |index| self.is(index, key, text))? {
-            Ok(index) => index,
+        match self.table.find(hash, |index| self.is(index, key, text))? {
+            Ok(index) => Ok(index),
             Err(slot) => {
                 if self.entries.len() == ENTRIES || self.page.len() + text.len() > BYTES {
                     return Err(TooMany);
                 }
                 self.page.extend_from_slice(&(text.len() as u32).to_le_bytes());
-                self.entries.push(TextEntry { key, hash, start: self.page.len() });
+                self.entries.push(TextEntry { key, start: self.page.len() as u32 });
                 self.page.extend_from_slice(text);
-                let index = self.table.insert(slot, hash);
-                self.table.grow(|index| self.entries[index as usize].hash);
-                index
+                Ok(self.table.insert(slot, hash))
             }
-        };
-        self.last = index;
-        Ok(index)
+        }
     }
 
     fn len(&self) -> usize {
@@ -224,17 +242,12 @@ pub(super) struct NumberDictionary<const WIDTH: usize> {
     values: Vec<u64>,
 }
 
-#[inline]
-fn hash_number(bits: u64) -> u64 {
-    fold(bits ^ K0, K1)
-}
-
 impl<const WIDTH: usize> Dictionary for NumberDictionary<WIDTH> {
     type Value<'a> = u64;
 
     #[inline]
     fn index_of(&mut self, bits: u64) -> Result<u32, TooMany> {
-        let hash = hash_number(bits);
+        let hash = fold(bits ^ K0, K1) as u32;
         match self.table.find(hash, |index| self.values[index as usize] == bits)? {
             Ok(index) => Ok(index),
             Err(slot) => {
@@ -242,9 +255,7 @@ impl<const WIDTH: usize> Dictionary for NumberDictionary<WIDTH> {
                     return Err(TooMany);
                 }
                 self.values.push(bits);
-                let index = self.table.insert(slot, hash);
-                self.table.grow(|index| hash_number(self.values[index as usize]));
-                Ok(index)
+                Ok(self.table.insert(slot, hash))
             }
         }
     }

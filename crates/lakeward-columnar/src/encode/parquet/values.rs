@@ -12,7 +12,7 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::buffer::{BooleanBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Date32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
 
-use super::dictionary::{Dictionary, NumberDictionary, TextDictionary};
+use super::dictionary::{Dictionary, NumberDictionary, Text, TextDictionary};
 use super::{hybrid, statistics};
 
 /// Columns of fewer values are not sampled: their dictionary is tried.
@@ -101,26 +101,34 @@ impl Values {
         }
     }
 
-    /// Chooses how to encode them.
-    pub(super) fn encode(&self) -> Encoded {
+    /// Chooses how to encode them. `indices` is any vector that may be used
+    /// again for the indices of a dictionary.
+    pub(super) fn encode(&self, indices: &mut Vec<u32>) -> Encoded {
         match self {
             Self::Boolean(_) => Encoded::Plain,
             Self::Int32(values) => {
-                self.choose::<NumberDictionary<4>>(|i| u64::from(values[i].cast_unsigned()))
+                self.choose::<NumberDictionary<4>>(indices, |i| u64::from(values[i].cast_unsigned()))
             }
-            Self::Int64(values) => self.choose::<NumberDictionary<8>>(|i| values[i].cast_unsigned()),
-            Self::Float64(values) => self.choose::<NumberDictionary<8>>(|i| values[i].to_bits()),
-            Self::Bytes { offsets, data, .. } => self.choose::<TextDictionary>(|i| text(offsets, data, i)),
+            Self::Int64(values) => self.choose::<NumberDictionary<8>>(indices, |i| values[i].cast_unsigned()),
+            Self::Float64(values) => self.choose::<NumberDictionary<8>>(indices, |i| values[i].to_bits()),
+            Self::Bytes { offsets, data, .. } => self.choose::<TextDictionary>(indices, |i| {
+                Text::new(data, offsets[i] as usize..offsets[i + 1] as usize)
+            }),
         }
     }
 
-    fn choose<'a, D: Dictionary>(&'a self, value: impl Fn(usize) -> D::Value<'a>) -> Encoded {
+    fn choose<'a, D: Dictionary>(
+        &'a self,
+        indices: &mut Vec<u32>,
+        value: impl Fn(usize) -> D::Value<'a>,
+    ) -> Encoded {
         let count = self.len();
         if count > SMALL && !self.sample_repeats::<D>(&value) {
             return Encoded::Plain;
         }
         let mut dictionary = D::default();
-        let mut indices = Vec::with_capacity(count);
+        indices.clear();
+        indices.reserve(count);
         for at in 0..count {
             match dictionary.index_of(value(at)) {
                 Ok(index) => indices.push(index),
@@ -132,7 +140,7 @@ impl Values {
             return Encoded::Plain;
         }
         let entries = dictionary.len();
-        Encoded::Dictionary { page: dictionary.into_page(), entries, indices }
+        Encoded::Dictionary { page: dictionary.into_page(), entries, indices: std::mem::take(indices) }
     }
 
     /// Whether a dictionary of so many bytes with indices of `width` bits is
