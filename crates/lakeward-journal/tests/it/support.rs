@@ -109,6 +109,12 @@ pub(crate) fn segments(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// A folder in memory if the machine has one: for tests that open a journal a
+/// thousand times and need no real disk.
+pub(crate) fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder")
+}
+
 /// Copies a journal as a crash would leave it.
 pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a folder");

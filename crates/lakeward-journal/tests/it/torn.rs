@@ -6,7 +6,7 @@ use bytes::Bytes;
 use lakeward_journal::{Journal, OpenError, Options};
 use lakeward_model::{Cursor, Origin};
 
-use crate::support::{all, append, copy, key, open, segments};
+use crate::support::{all, append, copy, key, open, scratch, segments};
 
 fn tiny() -> Options {
     Options { segment_bytes: 1 << 10, ..Options::default() }
@@ -16,7 +16,7 @@ fn tiny() -> Options {
 /// kinds in the last one, the last of them acknowledged. Answers the records,
 /// and where the marker behind them starts.
 fn journal(dir: &Path) -> (Vec<Vec<u8>>, u64) {
-    let live = tempfile::tempdir().expect("a folder");
+    let live = scratch();
     let journal = open(live.path(), tiny()).expect("opens");
     let mut texts = Vec::new();
     let mut put = |text: String, origin| {
@@ -54,11 +54,11 @@ fn reopened(dir: &Path) -> Result<Vec<Vec<u8>>, OpenError> {
 
 #[test]
 fn cut_at_every_byte() {
-    let original = tempfile::tempdir().expect("a folder");
+    let original = scratch();
     let (texts, marker) = journal(original.path());
     let mut whole_frames = 0;
     for cut in 0..marker + MARKER_BYTES {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = scratch();
         copy(original.path(), dir.path());
         let last = segments(dir.path()).pop().expect("a segment");
         std::fs::OpenOptions::new().write(true).open(&last).and_then(|f| f.set_len(cut)).expect("cut");
@@ -93,10 +93,10 @@ fn go_on(dir: &Path, before: &[Vec<u8>]) {
 
 #[test]
 fn every_byte_changed() {
-    let original = tempfile::tempdir().expect("a folder");
+    let original = scratch();
     let (texts, marker) = journal(original.path());
     for at in 0..marker + MARKER_BYTES {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = scratch();
         copy(original.path(), dir.path());
         let last = segments(dir.path()).pop().expect("a segment");
         let mut bytes = std::fs::read(&last).expect("readable");
@@ -121,10 +121,10 @@ fn every_byte_changed() {
 
 #[test]
 fn a_sealed_segment_is_checked_when_it_is_opened_and_when_it_is_read() {
-    let original = tempfile::tempdir().expect("a folder");
+    let original = scratch();
     let (_, _) = journal(original.path());
     let check = |change: &dyn Fn(&mut Vec<u8>), opens: bool| {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = scratch();
         copy(original.path(), dir.path());
         let first = segments(dir.path()).remove(0);
         let mut bytes = std::fs::read(&first).expect("readable");
