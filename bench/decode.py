@@ -172,11 +172,12 @@ def print_table(kind, about, results):
     print("  read back equal by DuckDB and pyarrow: every row, every column", flush=True)
 
 
-def decode_alone(files):
+def decode_alone(kinds, mb, runs):
     """Decoding without encoding, beside simd-json's tokeniser: a program of the columnar crate prints it."""
-    command = ["cargo", "run", "--quiet", "--release", "-p", "lakeward-columnar", "--example", "decode", "--", *files]
-    print("\ndecode alone (NDJSON to Arrow), one thread", flush=True)
-    subprocess.run(command, cwd=ROOT, check=True)
+    command = ["cargo", "run", "--quiet", "--release", "-p", "lakeward-columnar", "--example", "decode", "--"]
+    print("\ndecode alone (NDJSON to Arrow), one thread, events of the same three kinds", flush=True)
+    for kind in kinds:
+        subprocess.run([*command, str(mb), str(runs), kind], cwd=ROOT, check=True)
 
 
 def main():
@@ -190,7 +191,7 @@ def main():
         folder = pathlib.Path(folder)
         kinds = arguments.kind or list(peers.SCHEMAS)
         results = [measure(kind, arguments, folder) for kind in kinds]
-        decode_alone([folder / f"{kind}.ndjson" for kind in kinds])
+        decode_alone(kinds, min(arguments.mb, 64), arguments.runs)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2))
 
