@@ -76,6 +76,13 @@ impl Control {
         self.shared.specs()
     }
 
+    /// The settings of pipelines that were made through an API, by name. They
+    /// hold no credentials.
+    #[must_use]
+    pub fn list_made(&self) -> Vec<PipelineSpec> {
+        self.shared.made()
+    }
+
     /// Every pipeline's numbers now, by name.
     #[must_use]
     pub fn status(&self) -> Vec<PipelineStatus> {

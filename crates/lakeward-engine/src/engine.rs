@@ -269,6 +269,14 @@ impl Shared {
         self.running().values().map(|running| running.spec.clone()).collect()
     }
 
+    pub(crate) fn made(&self) -> Vec<PipelineSpec> {
+        self.running()
+            .values()
+            .filter(|running| !running.configured)
+            .map(|running| running.spec.clone())
+            .collect()
+    }
+
     pub(crate) fn status(&self) -> Vec<PipelineStatus> {
         self.running().values().map(|running| self.status_of(running)).collect()
     }

@@ -18,9 +18,9 @@ use crate::body::{self, Budget};
 use crate::config::{ServerConfig, ServerLimits};
 use crate::firehose::{self, fault::Fault};
 use crate::rate::Rate;
-use crate::refusal::{Refusal, json, set_retry_after};
+use crate::refusal::{Refusal, set_retry_after};
 use crate::serve::Backend;
-use crate::{delivery, events};
+use crate::{delivery, events, inspect};
 
 /// What every door needs.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub(crate) struct Doors {
     pub(crate) intake: Intake,
     pub(crate) clock: SharedClock,
     rate: Option<Rate>,
-    control: Control,
+    pub(crate) control: Control,
     firehose: firehose::Api,
     metrics: Option<PrometheusHandle>,
     shutdown: CancellationToken,
@@ -65,10 +65,12 @@ impl Doors {
     pub(crate) fn router(self) -> Router {
         Router::new()
             .route("/", post(firehose_api))
-            .route("/v1/streams/{stream}/records", post(events::post))
+            .route("/v1/streams/{stream}/records", post(events::post).get(inspect::records))
             .route("/v1/streams/{stream}/firehose", post(delivery::post))
             .route("/firehose/{stream}", post(delivery::post))
-            .route("/v1/status", get(status))
+            .route("/v1/status", get(inspect::status))
+            .route("/v1/pipelines", get(inspect::pipelines))
+            .route("/v1/batches", get(inspect::batches))
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(ready))
             .route("/metrics", get(prometheus))
@@ -80,6 +82,11 @@ impl Doors {
                 Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message).into_response()
             })
             .with_state(Arc::new(self))
+    }
+
+    /// Whether records can be taken now.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.shutdown.is_cancelled() && self.intake.is_ready()
     }
 
     /// # Errors
@@ -135,30 +142,13 @@ fn refuse(fault: Fault) -> Response<Body> {
     response
 }
 
-/// `GET /v1/status`: every pipeline's numbers.
-async fn status(State(doors): State<Arc<Doors>>, headers: HeaderMap) -> Response<Body> {
-    if !doors.gate.bearer(&headers) {
-        return Refusal::unauthorized().into_response();
-    }
-    let reply = serde_json::json!({
-        "ready": is_ready(&doors),
-        "in_flight_bytes_free": doors.budget.free(),
-        "pipelines": doors.control.status(),
-    });
-    json(StatusCode::OK, reply.to_string())
-}
-
 /// `GET /readyz`: whether records can be taken now.
 async fn ready(State(doors): State<Arc<Doors>>) -> (StatusCode, &'static str) {
-    if is_ready(&doors) {
+    if doors.is_ready() {
         (StatusCode::OK, "ready\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "draining, or the journal is full\n")
     }
-}
-
-fn is_ready(doors: &Doors) -> bool {
-    !doors.shutdown.is_cancelled() && doors.intake.is_ready()
 }
 
 /// `GET /metrics`, in Prometheus' text format.

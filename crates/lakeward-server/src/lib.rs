@@ -14,6 +14,7 @@ mod doors;
 mod events;
 mod firehose;
 mod inflate;
+mod inspect;
 mod rate;
 mod refusal;
 mod serve;

@@ -90,13 +90,17 @@ pub(crate) async fn audit(
     let newest = batches.iter().map(|batch| batch.committed_at).max();
     for (path, _) in sizes.iter().filter(|(path, _)| !known.contains(path.as_str())) {
         if is_data(path) && status.pending == 0 && newest.is_some() {
-            findings.push(Finding::new(path, "no committed batch wrote this file; its rows would be counted twice or are not ours"));
+            findings.push(Finding::new(
+                path,
+                "no committed batch wrote this file; its rows would be counted twice or are not ours",
+            ));
         }
     }
     let data = |file: &&&DeliveredFile| file.role == Role::Data;
     let rows_expected: u64 = expected.iter().filter(data).map(|file| file.rows).sum();
     let equation = status.received == status.counts.settled() + status.pending;
-    let balanced = findings.is_empty() && equation && rows_found == rows_expected && rows_expected == status.counts.rows;
+    let balanced =
+        findings.is_empty() && equation && rows_found == rows_expected && rows_expected == status.counts.rows;
     Ok(Audit {
         files_expected: expected.len() as u64,
         rows_expected,
@@ -113,7 +117,10 @@ fn tiling(status: &PipelineStatus, batches: &[&BatchRecord]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for pair in batches.windows(2) {
         if pair[0].span.to != pair[1].span.from {
-            findings.push(Finding::new("(ledger)", format!("batches {} and {} do not meet", pair[0].span, pair[1].span)));
+            findings.push(Finding::new(
+                "(ledger)",
+                format!("batches {} and {} do not meet", pair[0].span, pair[1].span),
+            ));
         }
     }
     let covered: u64 = batches.iter().map(|batch| batch.span.records()).sum();
@@ -149,11 +156,17 @@ async fn look_at(
         // Quarantine files may lie outside the data's prefix.
         (Role::Quarantine, None) => file.bytes,
         (Role::Data, None) => {
-            return Ok((None, Some(Finding::new(path, format!("the file is missing; {} rows are lost", file.rows)))));
+            return Ok((
+                None,
+                Some(Finding::new(path, format!("the file is missing; {} rows are lost", file.rows))),
+            ));
         }
     };
     if size != file.bytes && !file.already_there {
-        return Ok((None, Some(Finding::new(path, format!("it has {size} bytes, {} were delivered", file.bytes)))));
+        return Ok((
+            None,
+            Some(Finding::new(path, format!("it has {size} bytes, {} were delivered", file.bytes))),
+        ));
     }
     if file.role == Role::Quarantine {
         let there = lake.get(&file.path, Some(0..1)).await.is_ok();
@@ -181,7 +194,9 @@ async fn parquet_rows(lake: &Lake, file: &DeliveredFile, size: u64) -> anyhow::R
         let mut reader = ParquetMetaDataReader::new();
         match reader.try_parse_sized(&end, size) {
             Ok(()) => return Ok(u64::try_from(reader.finish()?.file_metadata().num_rows())?),
-            Err(parquet::errors::ParquetError::NeedMoreData(needed)) if (needed as u64) > guess && (needed as u64) <= size => {
+            Err(parquet::errors::ParquetError::NeedMoreData(needed))
+                if (needed as u64) > guess && (needed as u64) <= size =>
+            {
                 guess = needed as u64;
             }
             Err(error) => return Err(error.into()),

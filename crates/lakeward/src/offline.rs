@@ -29,11 +29,15 @@ impl Offline {
         let all = self.ledger.all_progress()?;
         let status = all.into_iter().map(|(pipeline, progress)| {
             let end = match self.journal.tail(&progress.stream) {
-                Some(tail) if self.journal.incarnation(&progress.stream) == Some(progress.incarnation) => tail.end,
+                Some(tail) if self.journal.incarnation(&progress.stream) == Some(progress.incarnation) => {
+                    tail.end
+                }
                 _ => progress.delivered_to,
             };
             let pending = end.0.saturating_sub(progress.delivered_to.0);
-            let oldest = (pending > 0).then(|| self.journal.received_at(&progress.stream, progress.delivered_to)).flatten();
+            let oldest = (pending > 0)
+                .then(|| self.journal.received_at(&progress.stream, progress.delivered_to))
+                .flatten();
             let lag = oldest.map_or(Duration::ZERO, |oldest| SystemClock.now().since(oldest));
             PipelineStatus {
                 pipeline,

@@ -21,12 +21,16 @@ impl Remote {
         if !StateLock::is_held(state) {
             return Ok(None);
         }
-        let Some(Holder { control: Some(base), token, .. }) = StateLock::holder(state) else { return Ok(None) };
+        let Some(Holder { control: Some(base), token, .. }) = StateLock::holder(state) else {
+            return Ok(None);
+        };
         // The certificate names the service's public name, not loopback; the
         // token in the owner-only lock file is what proves who we talk to.
         let client = reqwest::Client::builder()
             .timeout(Duration::from_secs(30))
-            .danger_accept_invalid_certs(base.starts_with("https://127.") || base.starts_with("https://[::1]"))
+            .danger_accept_invalid_certs(
+                base.starts_with("https://127.") || base.starts_with("https://[::1]"),
+            )
             .no_proxy()
             .build()?;
         Ok(Some(Self { client, base, token }))
@@ -41,7 +45,12 @@ impl Remote {
         let reply = request.send().await.context("the running process does not answer")?;
         let status = reply.status();
         let body = reply.bytes().await?;
-        anyhow::ensure!(status.is_success(), "{}{path} answered {status}: {}", self.base, String::from_utf8_lossy(&body));
+        anyhow::ensure!(
+            status.is_success(),
+            "{}{path} answered {status}: {}",
+            self.base,
+            String::from_utf8_lossy(&body)
+        );
         Ok(serde_json::from_slice(&body)?)
     }
 }

@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakeward_engine::{AutoPipeline, Control, Engine, EngineOptions, Holder, Intake, OpenEngineError};
+use lakeward_engine::{AutoPipeline, Control, Engine, EngineOptions, Holder, OpenEngineError};
 use lakeward_model::clock::SystemClock;
 use lakeward_model::{Secret, ids};
+use lakeward_server::Backend;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -53,22 +55,25 @@ impl Service {
         let shutdown = CancellationToken::new();
         let doors = lakeward_server::serve(
             server,
-            Arc::new(wiring::bucket),
-            engine.intake(),
-            engine.control(),
+            Backend {
+                intake: engine.intake(),
+                control: engine.control(),
+                clock: Arc::new(SystemClock),
+                metrics: metrics(),
+                bucket_destination: Arc::new(wiring::bucket),
+            },
             shutdown.clone(),
         )
         .await?;
         let addr = doors.addr();
         let scheme = if config.tls.is_some() { "https" } else { "http" };
-        let holder =
-            Holder { pid: std::process::id(), control: Some(format!("{scheme}://{addr}")), token: Some(token) };
+        let holder = Holder {
+            pid: std::process::id(),
+            control: Some(format!("{scheme}://{addr}")),
+            token: Some(token),
+        };
         engine.lock().announce(&holder)?;
         Ok(Self { engine, doors, shutdown, addr, scheme })
-    }
-
-    pub(crate) fn intake(&self) -> Intake {
-        self.engine.intake()
     }
 
     pub(crate) fn control(&self) -> Control {
@@ -105,4 +110,9 @@ impl Service {
         }
         complete
     }
+}
+
+/// Starts to collect metrics; `None` if this process does so already.
+fn metrics() -> Option<PrometheusHandle> {
+    PrometheusBuilder::new().install_recorder().ok()
 }

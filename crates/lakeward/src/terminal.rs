@@ -59,7 +59,7 @@ impl Output {
 /// A table whose first column is text and whose others are numbers.
 pub(crate) fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(UTF8_FULL_CONDENSED);
+    table.load_style(UTF8_FULL_CONDENSED);
     table.set_header(head.iter().map(|name| Cell::new(name)));
     table
 }

@@ -31,7 +31,10 @@ pub(crate) fn bucket(name: &str) -> serde_json::Value {
 }
 
 /// The lake that a stored destination means.
-pub(crate) fn lake_config(buckets: &LakeConfig, destination: &serde_json::Value) -> Result<LakeConfig, String> {
+pub(crate) fn lake_config(
+    buckets: &LakeConfig,
+    destination: &serde_json::Value,
+) -> Result<LakeConfig, String> {
     match Stored::deserialize(destination) {
         Ok(Stored::Configured(DestinationConfig::Lake(lake))) => Ok(lake),
         Ok(Stored::Bucket(Bucket { bucket })) => {

@@ -47,7 +47,8 @@ pub(crate) async fn audit_all(
         if only.is_some_and(|only| only != spec.name) {
             continue;
         }
-        let lake = wiring::lake_config(&config.firehose.buckets, &spec.destination).map_err(anyhow::Error::msg)?;
+        let lake =
+            wiring::lake_config(&config.firehose.buckets, &spec.destination).map_err(anyhow::Error::msg)?;
         let lake = Lake::open(&lake)?;
         audits.push(audit::audit(status, &spec, &lake, &batches).await?);
     }

@@ -41,7 +41,12 @@ impl Check {
                 let lake = Lake::open(lake)?;
                 for probe in lake.probe().await {
                     failed += u32::from(!probe.ok);
-                    table.add_row([&pipeline.name, &lake.to_string(), &probe.name.to_string(), &probe.message]);
+                    table.add_row([
+                        &pipeline.name,
+                        &lake.to_string(),
+                        &probe.name.to_string(),
+                        &probe.message,
+                    ]);
                     probes.push(serde_json::json!({
                         "pipeline": pipeline.name, "probe": probe.name, "ok": probe.ok, "message": probe.message,
                     }));

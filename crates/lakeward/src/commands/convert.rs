@@ -70,7 +70,10 @@ impl Convert {
         };
         let problems = config.problems("");
         if let Some(problem) = problems.first() {
-            return Err(coded(Code::Usage, format!("--{}: {}", problem.path.trim_start_matches('.'), problem.problem)));
+            return Err(coded(
+                Code::Usage,
+                format!("--{}: {}", problem.path.trim_start_matches('.'), problem.problem),
+            ));
         }
         let shape = config.shape();
         let clock = Stopwatch::start();
@@ -85,8 +88,14 @@ impl Convert {
             // columns of the next one are known from the start.
             let mut schema = TableSchema::default();
             while let Some(piece) = next(&receiver) {
-                let input =
-                    Input { batch: piece.id, stream: &stream, pipeline: "convert", shape: &shape, schema: &schema, planned_at: Timestamp(0) };
+                let input = Input {
+                    batch: piece.id,
+                    stream: &stream,
+                    pipeline: "convert",
+                    shape: &shape,
+                    schema: &schema,
+                    planned_at: Timestamp(0),
+                };
                 let blocks = piece.blocks.into_iter().map(Ok::<_, std::convert::Infallible>);
                 let built = build::build(&input, blocks).map_err(|error| match error {
                     BuildError::Read(never) => match never {},
@@ -117,11 +126,17 @@ impl Convert {
         total.into_inner().expect("no thread panics").report(out, seconds)
     }
 
-    fn read_all(&self, sender: &std::sync::mpsc::SyncSender<Piece>, progress: &indicatif::ProgressBar) -> anyhow::Result<()> {
+    fn read_all(
+        &self,
+        sender: &std::sync::mpsc::SyncSender<Piece>,
+        progress: &indicatif::ProgressBar,
+    ) -> anyhow::Result<()> {
         for file in &self.files {
             let reader = open(file)?;
             let mut pieces = Pieces::new(file, reader, self.batch_mib.max(1) << 20);
-            while let Some(piece) = pieces.next_piece().with_context(|| format!("reading {}", file.display()))? {
+            while let Some(piece) =
+                pieces.next_piece().with_context(|| format!("reading {}", file.display()))?
+            {
                 progress.inc(piece.blocks.iter().map(|block| block.records.data.len() as u64).sum());
                 if sender.send(piece).is_err() {
                     return Ok(());
@@ -137,7 +152,8 @@ fn next(receiver: &Mutex<Receiver<Piece>>) -> Option<Piece> {
 }
 
 fn open(file: &Path) -> anyhow::Result<Box<dyn Read>> {
-    let reader = File::open(file).map_err(|error| coded(Code::Usage, format!("{}: {error}", file.display())))?;
+    let reader =
+        File::open(file).map_err(|error| coded(Code::Usage, format!("{}: {error}", file.display())))?;
     Ok(match file.extension().and_then(|e| e.to_str()) {
         Some("gz") => Box::new(flate2::read::MultiGzDecoder::new(reader)),
         Some("zst") => Box::new(zstd::Decoder::new(reader)?),
@@ -152,7 +168,8 @@ fn write(root: &Path, file: &DataFile) -> anyhow::Result<()> {
     let folder = path.parent().unwrap_or(root);
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let temporary = path.with_extension("tmp");
-    std::fs::write(&temporary, &file.body).with_context(|| format!("cannot write {}", temporary.display()))?;
+    std::fs::write(&temporary, &file.body)
+        .with_context(|| format!("cannot write {}", temporary.display()))?;
     std::fs::rename(&temporary, &path)?;
     Ok(())
 }
@@ -205,7 +222,11 @@ impl<'a> Pieces<'a> {
                 let last = self.rest.split().freeze();
                 return Ok((!last.is_empty()).then_some(last));
             }
-            anyhow::ensure!(looked < RECORD_MAX, "a line is longer than {}", terminal::bytes(RECORD_MAX as u64));
+            anyhow::ensure!(
+                looked < RECORD_MAX,
+                "a line is longer than {}",
+                terminal::bytes(RECORD_MAX as u64)
+            );
             self.fill()?;
         }
     }
@@ -270,7 +291,10 @@ impl Totals {
             terminal::bytes((counts.source_bytes as f64 / seconds) as u64),
         ));
         if counts.quarantined > 0 {
-            out.say(format!("{} records could not be read; they lie in quarantine/ with the reason", counts.quarantined));
+            out.say(format!(
+                "{} records could not be read; they lie in quarantine/ with the reason",
+                counts.quarantined
+            ));
         }
         Ok(if counts.quarantined > 0 { Code::Data } else { Code::Done })
     }

@@ -63,7 +63,8 @@ impl Demo {
         let sending: Vec<_> = SHARES
             .iter()
             .map(|share| {
-                let (addr, events, progress) = (addr.clone(), self.events * share.part / 100, progress.clone());
+                let (addr, events, progress) =
+                    (addr.clone(), self.events * share.part / 100, progress.clone());
                 tokio::task::spawn_blocking(move || send(&addr, share, events, &progress))
             })
             .collect();
@@ -76,7 +77,10 @@ impl Demo {
         let delivered = clock.elapsed().as_secs_f64();
         progress.finish_and_clear();
         if !complete {
-            return Err(coded(Code::TryAgain, "not everything was delivered; run it again with LAKEWARD_LOG=info to see why"));
+            return Err(coded(
+                Code::TryAgain,
+                "not everything was delivered; run it again with LAKEWARD_LOG=info to see why",
+            ));
         }
         let inspected = Inspected::open(&config)?;
         let statuses = inspected.status().await?;
@@ -95,12 +99,18 @@ impl Demo {
     fn clear(&self) -> anyhow::Result<()> {
         let marker = self.dir.join(".lakeward");
         if marker.exists() {
-            drop(lakeward_engine::StateLock::take(&marker).map_err(|e| coded(Code::Unavailable, e.to_string()))?);
+            drop(
+                lakeward_engine::StateLock::take(&marker)
+                    .map_err(|e| coded(Code::Unavailable, e.to_string()))?,
+            );
             std::fs::remove_dir_all(&self.dir)?;
         } else if self.dir.exists() && self.dir.read_dir()?.next().is_some() {
             return Err(coded(
                 Code::Usage,
-                format!("{} exists and no demo made it; choose another folder with --dir", self.dir.display()),
+                format!(
+                    "{} exists and no demo made it; choose another folder with --dir",
+                    self.dir.display()
+                ),
             ));
         }
         Ok(())
@@ -151,7 +161,12 @@ fn send(addr: &str, share: &Share, events: u64, progress: &indicatif::ProgressBa
         } else {
             let path = format!("/v1/streams/{}/records", share.stream);
             let key = format!("demo-{}-{first}", share.stream);
-            http::post(addr, &path, &[("content-type", "application/x-ndjson"), ("idempotency-key", &key)], &lines)
+            http::post(
+                addr,
+                &path,
+                &[("content-type", "application/x-ndjson"), ("idempotency-key", &key)],
+                &lines,
+            )
         };
         let answer = connection.send(&request)?;
         anyhow::ensure!(
@@ -175,8 +190,10 @@ fn put_record_batch(addr: &str, stream: &str, lines: &[u8]) -> Vec<u8> {
         body.extend_from_slice(b"\"}");
     }
     body.extend_from_slice(b"]}");
-    let headers =
-        [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", "Firehose_20150804.PutRecordBatch")];
+    let headers = [
+        ("content-type", "application/x-amz-json-1.1"),
+        ("x-amz-target", "Firehose_20150804.PutRecordBatch"),
+    ];
     http::post(addr, "/", &headers, &body)
 }
 

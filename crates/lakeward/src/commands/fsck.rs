@@ -26,12 +26,14 @@ impl Fsck {
         let config = self.target.config()?;
         let _lock = StateLock::take(&config.state)?;
         let journal = config.state.join("journal");
-        let report = if self.repair { fsck::repair(&journal, self.give_up_damaged)? } else { fsck::check(&journal)? };
+        let report =
+            if self.repair { fsck::repair(&journal, self.give_up_damaged)? } else { fsck::check(&journal)? };
         let sound = report.is_sound();
         if out.is_json() {
             out.json(&report)?;
         } else {
-            let mut table = terminal::table(&["stream", "segment", "frames", "records", "bytes", "torn", "finding"]);
+            let mut table =
+                terminal::table(&["stream", "segment", "frames", "records", "bytes", "torn", "finding"]);
             for stream in &report.streams {
                 for segment in &stream.segments {
                     let mut row =
@@ -43,7 +45,11 @@ impl Fsck {
                 }
             }
             out.say(table.to_string());
-            out.say(if sound { "The journal is sound." } else { "The journal is damaged; see the findings above." });
+            out.say(if sound {
+                "The journal is sound."
+            } else {
+                "The journal is damaged; see the findings above."
+            });
         }
         Ok(if sound { Code::Done } else { Code::Data })
     }

@@ -29,7 +29,8 @@ impl Ls {
         let inspected = Inspected::open(&config)?;
         let mut lakes = BTreeMap::new();
         for spec in inspected.pipelines(&config).await? {
-            let lake = wiring::lake_config(&config.firehose.buckets, &spec.destination).map_err(anyhow::Error::msg)?;
+            let lake = wiring::lake_config(&config.firehose.buckets, &spec.destination)
+                .map_err(anyhow::Error::msg)?;
             let lake = Lake::open(&lake)?;
             lakes.entry(lake.to_string()).or_insert(lake);
         }

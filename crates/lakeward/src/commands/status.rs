@@ -35,12 +35,28 @@ impl Status {
 /// The pipelines' numbers as a table.
 pub(crate) fn table(all: &[PipelineStatus]) -> comfy_table::Table {
     let mut table = terminal::table(&[
-        "pipeline", "received", "delivered", "filtered", "duplicates", "quarantined", "pending", "rows", "lag", "state",
+        "pipeline",
+        "received",
+        "delivered",
+        "filtered",
+        "duplicates",
+        "quarantined",
+        "pending",
+        "rows",
+        "lag",
+        "state",
     ]);
     for status in all {
         let counts = &status.counts;
-        let numbers =
-            [status.received, counts.delivered, counts.filtered, counts.duplicates, counts.quarantined, status.pending, counts.rows];
+        let numbers = [
+            status.received,
+            counts.delivered,
+            counts.filtered,
+            counts.duplicates,
+            counts.quarantined,
+            status.pending,
+            counts.rows,
+        ];
         let mut row = vec![comfy_table::Cell::new(&status.pipeline)];
         row.extend(numbers.map(|n| right(terminal::count(n))));
         row.push(right(terminal::seconds(status.lag_seconds)));

@@ -29,7 +29,10 @@ impl Tail {
     pub(crate) async fn run(self, out: &Output) -> anyhow::Result<Code> {
         let config = self.target.config()?;
         let Inspected::Remote(remote) = Inspected::open(&config)? else {
-            return Err(coded(Code::Unavailable, "the service does not run, so nothing comes in; start it first"));
+            return Err(coded(
+                Code::Unavailable,
+                "the service does not run, so nothing comes in; start it first",
+            ));
         };
         let mut from = None;
         loop {
@@ -37,7 +40,8 @@ impl Tail {
                 Some(Offset(from)) => format!("from={from}"),
                 None => format!("newest={}", self.lines),
             };
-            let page: Vec<StoredRecord> = remote.get(&format!("/v1/streams/{}/records?{query}", self.stream)).await?;
+            let page: Vec<StoredRecord> =
+                remote.get(&format!("/v1/streams/{}/records?{query}", self.stream)).await?;
             for record in &page {
                 if out.is_json() {
                     out.json(record)?;

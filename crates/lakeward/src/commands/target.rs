@@ -51,6 +51,12 @@ impl TargetArguments {
     }
 }
 
+/// What `/v1/status` answers, as far as it matters here.
+#[derive(serde::Deserialize)]
+struct ServiceStatus {
+    pipelines: Vec<PipelineStatus>,
+}
+
 /// A service's state.
 pub(crate) enum Inspected {
     /// A process runs; it is asked.
@@ -78,7 +84,9 @@ impl Inspected {
     /// Every pipeline's numbers now.
     pub(crate) async fn status(&self) -> anyhow::Result<Vec<PipelineStatus>> {
         match self {
-            Self::Remote(remote) => remote.get("/v1/status").await,
+            Self::Remote(remote) => {
+                remote.get::<ServiceStatus>("/v1/status").await.map(|status| status.pipelines)
+            }
             Self::Offline(offline) => offline.status(),
         }
     }
@@ -122,8 +130,11 @@ fn batches_path(after: Option<&BatchKey>) -> String {
     match after {
         None => format!("/v1/batches?limit={BATCHES_AT_ONCE}"),
         Some(BatchKey { pipeline, incarnation, from }) => {
-            let pipeline = percent_encoding::utf8_percent_encode(pipeline, percent_encoding::NON_ALPHANUMERIC);
-            format!("/v1/batches?limit={BATCHES_AT_ONCE}&pipeline={pipeline}&incarnation={incarnation}&from={from}")
+            let pipeline =
+                percent_encoding::utf8_percent_encode(pipeline, percent_encoding::NON_ALPHANUMERIC);
+            format!(
+                "/v1/batches?limit={BATCHES_AT_ONCE}&pipeline={pipeline}&incarnation={incarnation}&from={from}"
+            )
         }
     }
 }

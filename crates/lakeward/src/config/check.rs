@@ -53,7 +53,10 @@ fn known_keys(schema: &Value, path: &str) -> Vec<String> {
     let mut at = schema;
     for part in path.trim_end_matches("/additionalProperties").split('/').skip(1) {
         if part == "$ref" {
-            let target = at.get("$ref").and_then(Value::as_str).and_then(|to| schema.pointer(to.trim_start_matches('#')));
+            let target = at
+                .get("$ref")
+                .and_then(Value::as_str)
+                .and_then(|to| schema.pointer(to.trim_start_matches('#')));
             match target {
                 Some(target) => at = target,
                 None => return Vec::new(),
@@ -69,7 +72,10 @@ fn known_keys(schema: &Value, path: &str) -> Vec<String> {
             None => return Vec::new(),
         }
     }
-    at.get("properties").and_then(Value::as_object).map(|all| all.keys().cloned().collect()).unwrap_or_default()
+    at.get("properties")
+        .and_then(Value::as_object)
+        .map(|all| all.keys().cloned().collect())
+        .unwrap_or_default()
 }
 
 /// `/pipelines/0/name` as `pipelines[0].name`.

@@ -17,7 +17,9 @@ use lakeward_server::{AuthConfig, ServerConfig, ServerLimits, TlsConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use pipeline::{BatchConfig, DestinationConfig, OutputConfig, PipelineConfig};
+pub(crate) use pipeline::{
+    BatchConfig, CompressionName, DestinationConfig, FormatName, OutputConfig, PipelineConfig,
+};
 
 /// Lakeward's configuration file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -164,7 +166,8 @@ impl Config {
     /// # Errors
     /// The file cannot be read, or [`Problems`]: all of them at once.
     pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let text =
+            std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         let mut config = Self::parse(&text, |name| std::env::var(name).ok())
             .map_err(|problems| Problems { file: file.to_path_buf(), problems })?;
         let folder = file.parent().unwrap_or(Path::new("."));
@@ -179,7 +182,10 @@ impl Config {
 
     /// Parses and checks a configuration's text; `environment` answers
     /// `${NAME}`.
-    pub(crate) fn parse(text: &str, environment: impl Fn(&str) -> Option<String>) -> Result<Self, Vec<Problem>> {
+    pub(crate) fn parse(
+        text: &str,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Vec<Problem>> {
         let whole = |problem: String| vec![Problem::new("(file)", problem)];
         let mut value: serde_json::Value = serde_yaml_ng::from_str(text).map_err(|e| whole(e.to_string()))?;
         if value.is_null() {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lakeward_columnar::shape::{
-    ColumnMode, CsvOptions, CsvQuote, FileCompression, Naming, Newline, Output, ParquetCompression, ParquetOptions,
-    Shape,
+    ColumnMode, CsvOptions, CsvQuote, FileCompression, Naming, Newline, Output, ParquetCompression,
+    ParquetOptions, Shape,
 };
 use lakeward_connectors::destinations::lake::LakeConfig;
 use lakeward_engine::{BatchLimits, PipelineSpec};
@@ -66,7 +66,7 @@ pub(crate) enum DestinationConfig {
 }
 
 /// The file formats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum FormatName {
     /// Apache Parquet.
@@ -81,7 +81,7 @@ pub(crate) enum FormatName {
 }
 
 /// The compressions; which of them a format takes is checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum CompressionName {
     /// None.
@@ -212,7 +212,7 @@ impl OutputConfig {
 
     /// What is wrong with it; an option that its format does not have is never
     /// silently ignored.
-    fn problems(&self, path: &str) -> Vec<Problem> {
+    pub(crate) fn problems(&self, path: &str) -> Vec<Problem> {
         let options = [
             ("row_group_rows", FormatName::Parquet, self.row_group_rows.is_some()),
             ("dictionary", FormatName::Parquet, self.dictionary.is_some()),

@@ -1,0 +1,85 @@
+use super::*;
+
+fn problems(text: &str) -> Vec<(String, String)> {
+    match Config::parse(text, |name| (name == "TOKEN").then(|| String::from("t0ken"))) {
+        Ok(_) => Vec::new(),
+        Err(problems) => problems.into_iter().map(|p| (p.path, p.problem)).collect(),
+    }
+}
+
+#[test]
+fn an_empty_file_has_the_defaults() {
+    assert_eq!(Config::parse("", |_| None), Ok(Config::default()));
+}
+
+#[test]
+fn the_design_example_is_sound() {
+    let text = r#"
+listen: 127.0.0.1:7171
+state: ./state
+pipelines:
+  - name: experiments
+    stream: launchdarkly-experiments-stream
+    batch: { size: 128MiB, age: 60s }
+    output: { format: parquet, compression: zstd, path: "experiments/year=!{event:timestamp:yyyy}/month=!{event:timestamp:MM}/day=!{event:timestamp:dd}/" }
+    destination: { type: lake, url: "s3://my-bucket/", region: eu-west-1 }
+"#;
+    assert_eq!(problems(text), []);
+}
+
+#[test]
+fn all_problems_come_at_once_with_path_and_suggestion() {
+    let text = r#"
+lissten: 127.0.0.1:1
+state: 7
+pipelines:
+  - name: a
+    stream: events
+    batch: { sise: 1MiB }
+    destination: { type: lake, url: ./lake }
+  - stream: events
+    destination: { type: lake, url: ./lake }
+"#;
+    let found = problems(text);
+    let paths: Vec<&str> = found.iter().map(|(path, _)| path.as_str()).collect();
+    for path in ["lissten", "state", "pipelines[0].batch.sise", "pipelines[1]"] {
+        assert!(paths.contains(&path), "{path} is not among {found:?}");
+    }
+    let of = |path: &str| &found.iter().find(|(p, _)| p == path).unwrap().1;
+    assert!(of("lissten").contains("`listen`"), "{found:?}");
+    assert!(of("pipelines[0].batch.sise").contains("`size`"), "{found:?}");
+    assert!(of("pipelines[1]").contains("`name`"), "{found:?}");
+}
+
+#[test]
+fn what_the_schema_cannot_say_is_checked_too() {
+    let pipeline = |output: &str| {
+        format!(
+            "pipelines: [{{ name: a, stream: s, output: {output}, destination: {{ type: lake, url: ./lake }} }}]"
+        )
+    };
+    let check = |output: &str, path: &str| {
+        let found = problems(&pipeline(output));
+        assert_eq!(found.iter().map(|(p, _)| p.as_str()).collect::<Vec<_>>(), [path], "{output}: {found:?}");
+    };
+    check("{ format: parquet, delimiter: ';' }", "pipelines[0].output.delimiter");
+    check("{ format: csv, newline: ensure }", "pipelines[0].output.newline");
+    check("{ path: 'a/!{nothing:x}/' }", "pipelines[0].output.path");
+    check("{ path: 'a/!{event:x' }", "pipelines[0].output.path");
+    check("{ time_zone: Mars/Olympus }", "pipelines[0].output.time_zone");
+    check("{ format: verbatim, path: '!{event:x}/' }", "pipelines[0].output.path");
+    check("{ error_path: 'q/!{timestamp:yyyy}/' }", "pipelines[0].output.error_path");
+}
+
+#[test]
+fn a_public_address_needs_authentication() {
+    assert_eq!(problems("listen: 0.0.0.0:7171").len(), 1);
+    assert_eq!(problems("{ listen: 0.0.0.0:7171, auth: { bearer_tokens: ['${TOKEN}'] } }"), []);
+    assert_eq!(problems("{ auth: { bearer_tokens: ['${MISSING}'] } }")[0].0, "auth.bearer_tokens[0]");
+}
+
+#[test]
+fn names_are_unique() {
+    let text = "pipelines:\n  - &a { name: a, stream: s, destination: { type: lake, url: ./lake } }\n  - *a";
+    assert_eq!(problems(text)[0].0, "pipelines[1].name");
+}
