@@ -22,6 +22,7 @@ pub(super) enum What {
     Utf8,
     Depth,
     NotObject,
+    TooLarge,
 }
 
 impl Fault {
@@ -33,7 +34,7 @@ impl Fault {
     /// The same, for a record that ends at `end`: what went wrong in the
     /// padding went wrong because the record ended.
     pub(super) fn within(self, end: usize) -> Self {
-        if self.at as usize >= end && !matches!(self.what, What::Utf8 | What::Depth) {
+        if self.at as usize >= end && !matches!(self.what, What::Utf8 | What::Depth | What::TooLarge) {
             Self::new(What::Truncated, end)
         } else {
             self
@@ -46,6 +47,7 @@ impl Fault {
             What::Utf8 => "json.utf8",
             What::Depth => "json.depth",
             What::NotObject => "json.not_object",
+            What::TooLarge => "json.too_large",
             _ => "json.syntax",
         }
     }
@@ -64,6 +66,7 @@ impl Fault {
             What::Control => "a control character must be escaped in a string",
             What::Utf8 => "this is not UTF-8",
             What::Depth => "objects and arrays are nested too deeply",
+            What::TooLarge => "what does not fit the columns would take 16 times the record's length",
             What::NotObject => "a record holds JSON objects, or arrays of them",
         };
         format!("{what} (at byte {})", self.at)

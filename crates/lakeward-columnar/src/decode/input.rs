@@ -9,28 +9,25 @@ pub(super) const PADDING: usize = 64;
 /// How many bytes a chunk has.
 pub(super) const CHUNK: usize = 32;
 
-/// Half of it: enough for most strings.
-pub(super) const HALF: usize = 16;
-
 /// A record. What lies behind `end` is padding: the next record's bytes or
 /// zeros. Parsing may run into it; a document that ends there is truncated.
 #[derive(Clone, Copy)]
 pub(super) struct Input<'a> {
+    /// With the padding. Nothing else, so that it is passed in registers.
     bytes: &'a [u8],
-    end: usize,
 }
 
 impl<'a> Input<'a> {
     /// `padded` is the record and [`PADDING`] bytes more.
     pub(super) fn new(padded: &'a [u8]) -> Self {
         assert!(padded.len() >= PADDING, "a record comes with its padding");
-        Self { bytes: padded, end: padded.len() - PADDING }
+        Self { bytes: padded }
     }
 
     /// Where the record ends.
     #[inline(always)]
     pub(super) fn end(self) -> usize {
-        self.end
+        self.bytes.len() - PADDING
     }
 
     /// The byte at `at`, 0 (which no JSON token contains) behind the padding.
@@ -44,16 +41,7 @@ impl<'a> Input<'a> {
     pub(super) fn chunk(self, at: usize) -> Result<&'a [u8; CHUNK], Fault> {
         match self.bytes.get(at..).and_then(<[u8]>::first_chunk) {
             Some(chunk) => Ok(chunk),
-            None => Err(Fault::new(What::Truncated, self.end)),
-        }
-    }
-
-    /// The half chunk at `at`; exists wherever `at` is inside the record.
-    #[inline(always)]
-    pub(super) fn half(self, at: usize) -> Result<&'a [u8; HALF], Fault> {
-        match self.bytes.get(at..).and_then(<[u8]>::first_chunk) {
-            Some(half) => Ok(half),
-            None => Err(Fault::new(What::Truncated, self.end)),
+            None => Err(Fault::new(What::Truncated, self.end())),
         }
     }
 
@@ -89,12 +77,6 @@ pub(super) fn specials(chunk: &[u8; CHUNK]) -> u32 {
     wide::specials(chunk)
 }
 
-/// The same for half a chunk.
-#[inline(always)]
-pub(super) fn half_specials(half: &[u8; HALF]) -> u32 {
-    wide::half_specials(half)
-}
-
 /// A bit per byte in which the two are equal.
 #[inline(always)]
 pub(super) fn equal(a: &[u8; CHUNK], b: &[u8; CHUNK]) -> u32 {
@@ -108,7 +90,7 @@ mod wide {
         _mm_set1_epi8,
     };
 
-    use super::{CHUNK, HALF};
+    use super::CHUNK;
 
     // SAFETY of all that follows: SSE2 is part of every x86_64, so that its
     // intrinsics may be called. Only loads access memory.
@@ -139,13 +121,6 @@ mod wide {
     }
 
     #[inline(always)]
-    pub(super) fn half_specials(half: &[u8; HALF]) -> u32 {
-        // SAFETY: SSE2, see above; the load is an unaligned load of the 16
-        // bytes that are borrowed.
-        unsafe { _mm_movemask_epi8(special(_mm_loadu_si128(half.as_ptr().cast()))) as u32 }
-    }
-
-    #[inline(always)]
     pub(super) fn specials(chunk: &[u8; CHUNK]) -> u32 {
         let [low, high] = halves(chunk);
         bits([special(low), special(high)])
@@ -161,29 +136,25 @@ mod wide {
 
 #[cfg(not(target_arch = "x86_64"))]
 mod wide {
-    pub(super) use super::portable::{equal, half_specials, specials};
+    pub(super) use super::portable::{equal, specials};
 }
 
 /// The same without intrinsics; also what the tests compare with.
 #[cfg(any(test, not(target_arch = "x86_64")))]
 mod portable {
-    use super::{CHUNK, HALF};
+    use super::CHUNK;
 
     #[inline(always)]
-    fn bits<const N: usize>(hit: impl Fn(usize) -> bool) -> u32 {
-        (0..N).fold(0, |bits, i| bits | u32::from(hit(i)) << i)
+    fn bits(hit: impl Fn(usize) -> bool) -> u32 {
+        (0..CHUNK).fold(0, |bits, i| bits | u32::from(hit(i)) << i)
     }
 
     pub(super) fn specials(chunk: &[u8; CHUNK]) -> u32 {
-        bits::<CHUNK>(|i| matches!(chunk[i], b'"' | b'\\' | 0..=0x1f))
-    }
-
-    pub(super) fn half_specials(half: &[u8; HALF]) -> u32 {
-        bits::<HALF>(|i| matches!(half[i], b'"' | b'\\' | 0..=0x1f))
+        bits(|i| matches!(chunk[i], b'"' | b'\\' | 0..=0x1f))
     }
 
     pub(super) fn equal(a: &[u8; CHUNK], b: &[u8; CHUNK]) -> u32 {
-        bits::<CHUNK>(|i| a[i] == b[i])
+        bits(|i| a[i] == b[i])
     }
 }
 
@@ -198,8 +169,6 @@ mod tests {
                 let mut chunk = [b'x'; CHUNK];
                 chunk[place] = byte;
                 assert_eq!(specials(&chunk), portable::specials(&chunk), "{byte} at {place}");
-                let half = chunk.first_chunk().unwrap();
-                assert_eq!(half_specials(half), portable::half_specials(half), "{byte} at {place}");
                 let other = [byte; CHUNK];
                 assert_eq!(equal(&chunk, &other), portable::equal(&chunk, &other), "{byte} at {place}");
             }

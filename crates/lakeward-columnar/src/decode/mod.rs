@@ -47,7 +47,9 @@
 //! field (a key that contains `.` or `"`, or is empty, in JSON quotes) and the
 //! original text of the value; if several values have one path, a list of
 //! them. If the value is inside a list, the outermost list is there whole: it
-//! replaces the column's, which has a null in that place.
+//! replaces the column's, which has a null in that place. A record of which
+//! more than 16 times its length would be rescued (its paths are long and its
+//! values many) is rejected instead.
 
 mod arrays;
 mod fault;
@@ -84,6 +86,10 @@ const DEPTH_MAX: usize = 256;
 /// The most input bytes that one batch may have: Arrow's string offsets are
 /// 32 bits wide.
 const INPUT_MAX: u64 = i32::MAX as u64;
+
+/// How many bytes may be rescued of a record, per byte that it has. Paths
+/// repeat what the record says once: a hostile one must not take all memory.
+const RESCUED_MAX: usize = 16;
 
 /// How to decode.
 #[derive(Debug, Clone)]
@@ -127,7 +133,8 @@ pub struct Decoder {
     rejected: Vec<Rejected>,
     empty: u64,
     rescues: Rescues,
-    pushed: u64,
+    /// No column has more bytes of text than this.
+    taken: u64,
     current: Current,
     scratch: Vec<u8>,
 }
@@ -169,7 +176,8 @@ pub struct Decoded {
 pub struct Rejected {
     /// Its index, counted from the first pushed record.
     pub record: u32,
-    /// `json.syntax`, `json.utf8`, `json.depth` or `json.not_object`.
+    /// `json.syntax`, `json.utf8`, `json.depth`, `json.not_object` or
+    /// `json.too_large`.
     pub code: &'static str,
     /// For a person, with the position in the record.
     pub message: String,
@@ -211,7 +219,7 @@ impl Decoder {
             rejected: Vec::new(),
             empty: 0,
             rescues: Rescues::default(),
-            pushed: 0,
+            taken: 0,
             current: Current::default(),
             scratch: Vec::new(),
         };
@@ -252,11 +260,12 @@ impl Decoder {
     /// See [`DecodeError`].
     pub fn push_records(&mut self, records: &Records) -> Result<(), DecodeError> {
         let data = &records.data[..];
-        let first = self.pushed == 0;
-        self.pushed += data.len() as u64;
-        if self.pushed > INPUT_MAX || self.rescues.bytes() as u64 > INPUT_MAX / 2 {
+        let first = self.taken == 0;
+        let taken = self.taken + data.len() as u64;
+        if taken > INPUT_MAX || self.rescues.bytes() as u64 > INPUT_MAX / 2 {
             return Err(DecodeError::TooLarge { limit: INPUT_MAX });
         }
+        self.taken = taken;
         let is_text = simdutf8::basic::from_utf8(data).is_ok();
         let mut start = 0;
         for &end in &records.ends {
@@ -269,10 +278,10 @@ impl Decoder {
             }
             start = end;
         }
-        if first && self.pushed > 0 && self.options.expected_bytes > self.pushed {
+        if first && !data.is_empty() && self.options.expected_bytes > data.len() as u64 {
             // A little more, as later records differ from the first ones.
             let expected = self.options.expected_bytes.min(INPUT_MAX) as f64;
-            self.tree.reserve(expected / self.pushed as f64 * 1.05);
+            self.tree.reserve(expected / data.len() as f64 * 1.05);
         }
         Ok(())
     }
@@ -317,9 +326,13 @@ impl Decoder {
     /// Reads a record: all of it, or nothing.
     #[inline]
     fn record(&mut self, input: Input<'_>) {
-        let before = self.rows;
+        let (before, rescued) = (self.rows, self.rescues.bytes());
         self.current = Current::default();
-        match self.documents(input) {
+        let read = self.documents(input).and_then(|()| {
+            let is_bounded = self.rescues.bytes() - rescued <= RESCUED_MAX * input.end();
+            if is_bounded { Ok(()) } else { Err(Fault::new(What::TooLarge, 0)) }
+        });
+        match read {
             Ok(()) if self.rows == before => self.empty += 1,
             Ok(()) => {}
             Err(fault) => {

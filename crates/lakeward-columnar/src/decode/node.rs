@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use super::fault::{Fault, What};
-use super::input::{CHUNK, HALF, Input, half_specials, specials};
+use super::input::{CHUNK, Input, specials};
 use super::scan;
 use crate::schema::ColumnType;
 
@@ -99,22 +99,22 @@ impl Text {
     /// and short strings need no loop.
     #[inline(always)]
     pub(super) fn append(&mut self, input: Input<'_>, at: usize) -> Result<(usize, bool), Fault> {
-        let half = input.half(at)?;
-        self.bytes.extend_from_slice(half);
-        let found = half_specials(half);
+        let chunk = input.chunk(at)?;
+        self.bytes.extend_from_slice(chunk);
+        let found = specials(chunk);
         if found == 0 {
-            return self.append_long(input, at + HALF);
+            return self.append_long(input, at + CHUNK);
         }
         let plain = found.trailing_zeros() as usize;
-        self.bytes.truncate(self.bytes.len() - (HALF - plain));
-        if half[plain] != b'"' {
+        self.bytes.truncate(self.bytes.len() - (CHUNK - plain));
+        if chunk[plain] != b'"' {
             return self.append_escaped(input, at + plain);
         }
         self.close();
         Ok((at + plain + 1, false))
     }
 
-    /// Goes on after the first half chunk.
+    /// Goes on after the first chunk.
     #[inline]
     fn append_long(&mut self, input: Input<'_>, mut at: usize) -> Result<(usize, bool), Fault> {
         loop {

@@ -63,16 +63,19 @@ fn write(out: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
 }
 
 impl Decoder {
-    /// Makes the node `id` a `Json` one with the same values. Returns `false`,
-    /// and changes nothing, if their text would be too long: all later input
-    /// may be appended to it.
+    /// Makes the node `id` a `Json` one with the same values. If their text
+    /// would be too long it keeps its type for good, and this is `false`.
     pub(super) fn turn_into_json(&mut self, id: NodeId) -> bool {
         let text = self.tree.to_json(id);
-        let fits = text.bytes.len() as u64 + self.pushed <= INPUT_MAX;
-        if fits {
-            self.replace_by_json(id, text);
+        let taken = self.taken + text.bytes.len() as u64;
+        if taken > INPUT_MAX {
+            self.tree.at_mut(id).pinned = true;
+            return false;
         }
-        fits
+        // The text may be longer than what it came from.
+        self.taken = taken;
+        self.replace_by_json(id, text);
+        true
     }
 
     /// Makes the node `id` a `Json` one with these values.

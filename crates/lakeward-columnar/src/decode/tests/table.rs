@@ -474,6 +474,18 @@ fn malformed_records_are_rejected_alone() {
 }
 
 #[test]
+fn what_is_rescued_of_a_record_is_bounded() {
+    let name = "n".repeat(1_000);
+    let fields = |n: usize| (0..n).map(|i| format!("\"{i}\":\"\\ud800\"")).collect::<Vec<_>>().join(",");
+    let record = |n: usize| format!(r#"{{"{name}":{{{}}}}}"#, fields(n));
+    let options = DecodeOptions { column_limit: 1, ..DecodeOptions::default() };
+    let decoded = decode_with(&TableSchema::default(), options, &[record(10), record(900), record(10)]);
+    assert_eq!(decoded.row_records, [0, 2]);
+    assert_eq!((decoded.rejected[0].record, decoded.rejected[0].code), (1, "json.too_large"));
+    assert_eq!(decoded.rescued, 20);
+}
+
+#[test]
 fn a_rejected_record_changes_no_type() {
     let decoded = decode(&[r#"{"a":1}"#, r#"{"b":2,"a":"x","c":[{"d":1.5}],"a":1.5"#, r#"{"a":2,"b":"y"}"#]);
     assert_eq!(decoded.rejected.len(), 1);
@@ -484,7 +496,7 @@ fn a_rejected_record_changes_no_type() {
 #[test]
 fn nothing_is_pushed_beyond_the_offsets() {
     let mut decoder = Decoder::new(&TableSchema::default(), DecodeOptions::default());
-    decoder.pushed = super::super::INPUT_MAX - 3;
+    decoder.taken = super::super::INPUT_MAX - 3;
     let error = decoder.push_records(&block(&["{} \n"])).unwrap_err();
     assert_eq!(error, DecodeError::TooLarge { limit: super::super::INPUT_MAX });
     assert_eq!(decoder.rows(), 0);
