@@ -90,15 +90,20 @@ pub enum ServeError {
 /// A server that listens.
 #[derive(Debug)]
 pub struct Running {
-    /// The address that it listens on.
-    pub addr: SocketAddr,
+    addr: SocketAddr,
     task: JoinHandle<()>,
 }
 
 impl Running {
+    /// The address that it listens on, with the port that was free.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
     /// Waits until the server has stopped: after the shutdown token was
     /// cancelled and requests in flight have ended, or their grace has.
-    pub async fn stopped(self) {
+    pub async fn finished(self) {
         self.task.await.expect("the accept loop does not panic");
     }
 }

@@ -27,9 +27,9 @@ use self::document::Document;
 use self::fault::Fault;
 use self::put::Call;
 
-/// Largest body that a valid request can have: 4 MiB in base64, 500 records'
-/// punctuation, and some space.
-pub(crate) const BODY_BYTES_MAX: u64 = 6_500 << 10;
+/// Largest body: a valid request has 4 MiB in base64 and the punctuation of 500
+/// records; beyond that there is room to say what is wrong in the API's words.
+pub(crate) const BODY_BYTES_MAX: u64 = 8 << 20;
 
 const TARGET_PREFIX: &str = "Firehose_20150804.";
 

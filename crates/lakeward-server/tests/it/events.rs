@@ -75,7 +75,7 @@ async fn what_is_refused() {
     check("POST /v1/streams/%ff/records", &[], b"{}", 404, "unknown_stream", "no stream").await;
     check("POST /v1/streams/../records", &[], b"{}", 404, "unknown_stream", "no stream ..").await;
     check("POST /v1/nothing", &[], b"{}", 404, "not_found", "nothing here").await;
-    check("GET /v1/streams/events/records", &[], b"", 405, "method_not_allowed", "").await;
+    check("PUT /v1/streams/events/records", &[], b"", 405, "method_not_allowed", "").await;
     check(POST, &[], &[b'x'; 1001], 413, "too_large", "longer than 1000 bytes").await;
     check(POST, gzipped, &gzip(&[b'x'; 2001]), 413, "too_large", "longer than 2000 bytes").await;
     check(POST, &[], b"1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11", 413, "too_large", "more than 10 records").await;

@@ -73,14 +73,14 @@ pub(crate) async fn start(dir: &std::path::Path, setup: Setup) -> Server {
     let control = engine.control();
     let shutdown = CancellationToken::new();
     let running = serve(config, backend, shutdown.clone()).await.unwrap();
-    Server { addr: running.addr, control, shutdown, running, engine }
+    Server { addr: running.addr(), control, shutdown, running, engine }
 }
 
 impl Server {
     /// Stops in good order.
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
-        self.running.stopped().await;
+        self.running.finished().await;
         self.engine.drain(Duration::from_secs(10)).await;
     }
 }

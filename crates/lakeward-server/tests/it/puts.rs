@@ -73,9 +73,9 @@ async fn refusals_have_the_apis_shape() {
     check("Nothing", json!({}), 400, json!({"__type": "UnknownOperationException", "message": ""})).await;
     check(
         "PutRecord",
-        json!({"DeliveryStreamName": "x".repeat(7 << 20)}),
+        json!({"DeliveryStreamName": "x".repeat(9 << 20)}),
         413,
-        json!({"__type": "RequestEntityTooLargeException", "message": "The request is larger than 6656000 bytes."}),
+        json!({"__type": "RequestEntityTooLargeException", "message": "The request is larger than 8388608 bytes."}),
     )
     .await;
     let untargeted = send(server.addr, "POST /", &[], b"{}").await;
