@@ -2,16 +2,16 @@
 //! `LAKEWARD_TEST_S3_ACCESS_KEY`, `LAKEWARD_TEST_S3_SECRET_KEY`, and
 //! `LAKEWARD_TEST_S3_BUCKET` to a bucket that exists.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
-use lakeward_connectors::destinations::lake::{Lake, LakeConfig};
+use lakeward_connectors::destinations::lake::{Lake, LakeConfig, ServerSideEncryption};
 use lakeward_model::conformance::{Fault, Faulty, Lookup, Subject, destination_suite, sample_batch};
 use lakeward_model::{Destination, FailureKind, LakePath, Secret, ids};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 /// The server's bucket, if there is one to test against.
 fn server() -> Option<LakeConfig> {
@@ -117,59 +117,171 @@ async fn a_servers_refusals_say_what_to_check() {
     check(LakeConfig { access_key_id: Some("nobody".into()), ..server.clone() }, "access key").await;
 }
 
-/// A server that gives one answer to every request.
-async fn answering(answer: &'static str) -> LakeConfig {
+/// A server that gives these answers, the last of them for ever, and what it
+/// was asked: `PUT /key` and the headers.
+async fn script(answers: &'static [&'static str]) -> (LakeConfig, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    tokio::spawn(async move {
-        while let Ok((mut socket, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let mut head = Vec::new();
-                while !head.windows(4).any(|w| w == b"\r\n\r\n") {
-                    if socket.read_buf(&mut head).await.unwrap_or(0) == 0 {
-                        return;
-                    }
-                }
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    tokio::spawn({
+        let asked = Arc::clone(&asked);
+        async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let Some(head) = read_request(&mut socket).await else { continue };
+                let turn = {
+                    let mut asked = asked.lock().expect("no panic");
+                    asked.push(head);
+                    asked.len() - 1
+                };
+                let answer = answers[turn.min(answers.len() - 1)];
                 let _ = socket.write_all(answer.as_bytes()).await;
-            });
+            }
         }
     });
-    LakeConfig {
+    let config = LakeConfig {
         endpoint: Some(format!("http://{address}")),
         access_key_id: Some("a".into()),
         secret_access_key: Some(Secret::new("b")),
         put_timeout: Duration::from_secs(1),
         ..LakeConfig::at("s3://bucket/prefix/")
+    };
+    (config, asked)
+}
+
+/// The request's head in lower case; its body is read and forgotten.
+async fn read_request(socket: &mut TcpStream) -> Option<String> {
+    let mut bytes = Vec::new();
+    let body = loop {
+        if let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
+            break end + 4;
+        }
+        if socket.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    };
+    let head = String::from_utf8_lossy(&bytes[..body]).to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+    while bytes.len() < body + length.unwrap_or(0) {
+        if socket.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
     }
+    Some(head)
+}
+
+async fn answering(answer: &'static [&'static str]) -> LakeConfig {
+    script(answer).await.0
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\netag: \"e\"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+const NOT_FOUND: &str = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+const FOUND: &str = "HTTP/1.1 200 OK\r\netag: \"e\"\r\nlast-modified: Wed, 21 Oct 2015 07:28:00 GMT\r\n\
+    content-length: 77\r\nconnection: close\r\n\r\n";
+
+/// The first words of each request's head.
+fn verbs(asked: &Mutex<Vec<String>>) -> Vec<String> {
+    let first = |head: &String| head.split(' ').next().unwrap_or_default().to_string();
+    asked.lock().expect("no panic").iter().map(first).collect()
+}
+
+#[tokio::test]
+async fn what_a_put_says() {
+    let (config, asked) = script(&[OK]).await;
+    let kms = ServerSideEncryption::Kms { key_id: "the-key".into() };
+    let encryptions = [ServerSideEncryption::None, ServerSideEncryption::Aes256, kms];
+    for server_side_encryption in encryptions {
+        let lake = open(&LakeConfig { server_side_encryption, ..config.clone() });
+        lake.deliver(&sample_batch(0, 1, 10)).await.expect("delivered");
+    }
+    let asked = asked.lock().expect("no panic").clone();
+    let said = |head: &str, line: &str| head.lines().any(|l| l == line);
+    for head in &asked {
+        assert!(head.starts_with("put /bucket/prefix/stream%3dsuite/hour%3d00/"), "{head}");
+        assert!(said(head, "if-none-match: *") && said(head, "content-encoding: gzip"), "{head}");
+        assert!(said(head, "content-type: application/octet-stream"), "{head}");
+    }
+    assert!(!asked[0].contains("server-side-encryption"), "{}", asked[0]);
+    assert!(said(&asked[1], "x-amz-server-side-encryption: aes256"), "{}", asked[1]);
+    assert!(said(&asked[2], "x-amz-server-side-encryption: aws:kms"), "{}", asked[2]);
+    assert!(said(&asked[2], "x-amz-server-side-encryption-aws-kms-key-id: the-key"), "{}", asked[2]);
+}
+
+#[tokio::test]
+async fn a_store_without_conditional_puts_is_asked_first() {
+    const UNKNOWN: &str = "HTTP/1.1 501 Not Implemented\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    let (config, asked) = script(&[UNKNOWN, NOT_FOUND, OK, NOT_FOUND, OK, FOUND]).await;
+    let lake = open(&config);
+    for already_there in [false, false, true] {
+        let receipt = lake.deliver(&sample_batch(1, 1, 10)).await.expect("delivered");
+        assert_eq!(receipt.files[0].already_there, already_there);
+    }
+    assert_eq!(verbs(&asked), ["put", "head", "put", "head", "put", "head"]);
+    assert!(!asked.lock().expect("no panic")[2].contains("if-none-match"));
+}
+
+#[tokio::test]
+async fn a_conflict_is_success_only_if_something_is_there() {
+    const CONFLICT: &str = "HTTP/1.1 409 Conflict\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    const TAKEN: &str = "HTTP/1.1 412 Precondition Failed\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    const FORBIDDEN: &str = "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    let check = async |answers: &'static [&'static str], expect: Result<u64, FailureKind>| {
+        let (config, asked) = script(answers).await;
+        let found = open(&config).deliver(&sample_batch(1, 1, 10)).await;
+        let found =
+            found.map(|r| (r.files[0].already_there, r.files[0].bytes)).map_err(|failure| failure.kind);
+        assert_eq!(found, expect.map(|bytes| (true, bytes)), "{answers:?}");
+        assert_eq!(verbs(&asked), ["put", "head"]);
+    };
+    check(&[CONFLICT, NOT_FOUND], Err(FailureKind::NotDone)).await;
+    check(&[CONFLICT, FOUND], Ok(77)).await;
+    check(&[CONFLICT, FORBIDDEN], Err(FailureKind::Refused)).await;
+    check(&[TAKEN, FOUND], Ok(77)).await;
+    // Allowed to write and not to look: 412 alone says that it is there.
+    check(&[TAKEN, FORBIDDEN], Ok(10)).await;
+}
+
+#[tokio::test]
+async fn a_failed_upload_in_parts_is_given_up() {
+    const BEGUN: &str = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n\
+        <InitiateMultipartUploadResult><UploadId>the-id</UploadId></InitiateMultipartUploadResult>";
+    const BROKEN: &str = "HTTP/1.1 500 Oops\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    let (config, asked) = script(&[NOT_FOUND, BEGUN, BROKEN, OK]).await;
+    let lake = open(&LakeConfig { multipart_size: 5 << 20, put_timeout: Duration::from_secs(20), ..config });
+    let failure = lake.deliver(&sample_batch(1, 1, 6 << 20)).await.expect_err("a part fails");
+    assert_eq!(failure.kind, FailureKind::Unknown, "{failure:?}");
+    assert_eq!(verbs(&asked), ["head", "post", "put", "delete"]);
 }
 
 #[tokio::test]
 async fn bad_answers_become_failures() {
-    let check = async |answer: &'static str, kind: FailureKind, wait: Option<u64>, text: &str| {
+    let check = async |answer: &'static [&'static str], kind: FailureKind, wait: Option<u64>, text: &str| {
         let config = answering(answer).await;
-        let failure = open(&config).deliver(&sample_batch(1, 1, 10)).await.expect_err(answer);
+        let failure = open(&config).deliver(&sample_batch(1, 1, 10)).await.expect_err(answer[0]);
         assert_eq!((failure.kind, failure.retry_after), (kind, wait.map(Duration::from_secs)), "{failure:?}");
         assert!(failure.message.contains(text), "{failure}");
     };
     use FailureKind::{NotDone, Refused, Unknown};
     const DENIED: &str = "HTTP/1.1 403 Forbidden\r\ncontent-length: 73\r\nconnection: close\r\n\r\n\
         <Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>\n";
-    check(DENIED, Refused, None, "403 AccessDenied: Access Denied (the credentials need s3:PutObject").await;
+    check(&[DENIED], Refused, None, "403 AccessDenied: Access Denied (the credentials need s3:PutObject")
+        .await;
     const NO_BUCKET: &str = "HTTP/1.1 404 Not Found\r\ncontent-length: 69\r\nconnection: close\r\n\r\n\
         <Error><Code>NoSuchBucket</Code><Message>No bucket</Message></Error>\n";
-    check(NO_BUCKET, Refused, None, "404 NoSuchBucket: No bucket (check the bucket's name").await;
-    let slow = "HTTP/1.1 503 Slow Down\r\nretry-after: 7\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-    check(slow, NotDone, Some(7), "503").await;
-    let many =
+    check(&[NO_BUCKET], Refused, None, "404 NoSuchBucket: No bucket (check the bucket's name").await;
+    const SLOW: &str =
+        "HTTP/1.1 503 Slow Down\r\nretry-after: 7\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    check(&[SLOW], NotDone, Some(7), "503").await;
+    const MANY: &str =
         "HTTP/1.1 429 Too Many\r\nretry-after: 999999\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-    check(many, NotDone, Some(300), "429").await;
-    check("HTTP/1.1 500 Oops\r\ncontent-length: 0\r\nconnection: close\r\n\r\n", Unknown, None, "500").await;
-    check("HTTP/1.1 301 Moved\r\ncontent-length: 0\r\nconnection: close\r\n\r\n", Refused, None, "region")
+    check(&[MANY], NotDone, Some(300), "429").await;
+    check(&["HTTP/1.1 500 Oops\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"], Unknown, None, "500")
+        .await;
+    check(&["HTTP/1.1 301 Moved\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"], Refused, None, "region")
         .await;
     // The answer is lost: the connection ends, or nothing ever comes.
-    check("HTTP/1.1 20", Unknown, None, "s3://bucket/prefix/").await;
-    let stalls = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n";
-    check(stalls, Unknown, None, "").await;
+    check(&["HTTP/1.1 20"], Unknown, None, "s3://bucket/prefix/").await;
+    const STALLS: &str = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n";
+    check(&[STALLS], Unknown, None, "").await;
 }
 
 #[tokio::test]
@@ -177,7 +289,7 @@ async fn a_server_that_is_not_there_has_done_nothing() {
     let free = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let endpoint = format!("http://{}", free.local_addr().expect("an address"));
     drop(free);
-    let config = LakeConfig { endpoint: Some(endpoint), ..answering("").await };
+    let config = LakeConfig { endpoint: Some(endpoint), ..answering(&[""]).await };
     let failure = open(&config).deliver(&sample_batch(1, 1, 10)).await.expect_err("nobody listens");
     assert_eq!(failure.kind, FailureKind::NotDone, "{failure:?}");
 }
@@ -188,7 +300,7 @@ async fn missing_credentials_are_refused() {
         access_key_id: None,
         secret_access_key: None,
         profile: Some("lakeward-has-no-such-profile".into()),
-        ..answering("").await
+        ..answering(&[""]).await
     };
     let failure = open(&config).deliver(&sample_batch(1, 1, 10)).await.expect_err("no credentials");
     assert_eq!(failure.kind, FailureKind::Refused, "{failure:?}");
