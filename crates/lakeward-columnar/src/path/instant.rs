@@ -36,10 +36,14 @@ pub fn from_float(number: f64) -> Option<i64> {
     RANGE.contains(&micros).then_some(micros)
 }
 
-/// Reads times as text, fast when they come in order: remembers the last
-/// minute that it read.
+/// Reads times as text, fast when they come in order: remembers the last day
+/// and minute that it read.
 #[derive(Debug)]
 pub struct TimeReader {
+    /// `YYYY-MM-DD` of the last text that was read.
+    day: [u8; 10],
+    /// Microseconds since the epoch at its start, in UTC.
+    day_start: i64,
     /// `YYYY-MM-DDTHH:MM` of the last text that was read.
     minute: [u8; 16],
     /// Microseconds since the epoch at its start, in UTC.
@@ -48,7 +52,7 @@ pub struct TimeReader {
 
 impl Default for TimeReader {
     fn default() -> Self {
-        Self { minute: *b"1970-01-01T00:00", minute_start: 0 }
+        Self { day: *b"1970-01-01", day_start: 0, minute: *b"1970-01-01T00:00", minute_start: 0 }
     }
 }
 
@@ -62,8 +66,20 @@ impl TimeReader {
     #[inline]
     pub fn read(&mut self, text: &[u8]) -> Option<i64> {
         if let Some((minute, rest)) = text.split_first_chunk::<16>()
-            && (*minute == self.minute || self.enter(minute))
-            && let Some(in_minute) = seconds_and_zone(rest)
+            && *minute == self.minute
+            && let Some(in_minute) = usual_rest(rest)
+        {
+            return Some(self.minute_start + in_minute);
+        }
+        self.read_any(text)
+    }
+
+    /// [`Self::read`] for another minute or an unusual layout.
+    #[inline(never)]
+    fn read_any(&mut self, text: &[u8]) -> Option<i64> {
+        if let Some((minute, rest)) = text.split_first_chunk::<16>()
+            && (*minute == self.minute || self.enter_minute(minute))
+            && let Some(in_minute) = usual_rest(rest).or_else(|| seconds_and_zone(rest))
         {
             return Some(self.minute_start + in_minute);
         }
@@ -71,30 +87,91 @@ impl TimeReader {
     }
 
     /// Makes `minute` the remembered one. Returns whether it is one.
-    #[cold]
-    fn enter(&mut self, minute: &[u8; 16]) -> bool {
-        let separators =
-            [minute[4], minute[7], minute[13]] == *b"--:" && matches!(minute[10], b'T' | b't' | b' ');
-        let number = |at: &[usize]| {
-            at.iter().try_fold(0_i64, |n, &i| {
-                minute[i].is_ascii_digit().then(|| n * 10 + i64::from(minute[i] - b'0'))
-            })
+    #[inline]
+    fn enter_minute(&mut self, minute: &[u8; 16]) -> bool {
+        let Some((day, [separator, h1, h2, colon, m1, m2])) = minute.split_first_chunk::<10>() else {
+            return false;
         };
-        let (Some(year), Some(month), Some(day), Some(hour), Some(min)) =
-            (number(&[0, 1, 2, 3]), number(&[5, 6]), number(&[8, 9]), number(&[11, 12]), number(&[14, 15]))
+        let (Some(hour), Some(min)) = (two_digits([*h1, *h2]), two_digits([*m1, *m2])) else { return false };
+        if !matches!(separator, b'T' | b't' | b' ') || *colon != b':' || hour > 23 || min > 59 {
+            return false;
+        }
+        if *day != self.day && !self.enter_day(day) {
+            return false;
+        }
+        self.minute = *minute;
+        self.minute_start = self.day_start + (hour * 60 + min) * 60_000_000;
+        true
+    }
+
+    /// Makes `day` the remembered one. Returns whether it is one.
+    #[cold]
+    fn enter_day(&mut self, day: &[u8; 10]) -> bool {
+        let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = *day else { return false };
+        let (Some(century), Some(year), Some(month), Some(date)) =
+            (two_digits([y1, y2]), two_digits([y3, y4]), two_digits([m1, m2]), two_digits([d1, d2]))
         else {
             return false;
         };
-        let Ok(date) = jiff::civil::Date::new(year as i16, month as i8, day as i8) else { return false };
-        if !separators || year < 1 || hour > 23 || min > 59 {
-            return false;
+        let year = century * 100 + year;
+        let Ok(date) = jiff::civil::Date::new(year as i16, month as i8, date as i8) else { return false };
+        let days = jiff::civil::date(1970, 1, 1).until(date).map_or(0, |span| i64::from(span.get_days()));
+        if year >= 1 {
+            (self.day, self.day_start) = (*day, days * 86_400_000_000);
         }
-        let epoch = jiff::civil::date(1970, 1, 1);
-        let days = i64::from(epoch.until(date).map_or(0, |span| span.get_days()));
-        self.minute = *minute;
-        self.minute_start = ((days * 24 + hour) * 60 + min) * 60_000_000;
-        true
+        year >= 1
     }
+}
+
+/// [`seconds_and_zone`] for what most programs write: `:SS` with none, three or
+/// six digits of a fraction, in UTC. `None` for everything else.
+#[inline]
+fn usual_rest(text: &[u8]) -> Option<i64> {
+    let body = match text {
+        [body @ .., b'Z'] | [body @ .., b'+', b'0', b'0', b':', b'0', b'0'] => body.len(),
+        body => body.len(),
+    };
+    if body == 3 {
+        let [b':', tens, ones, ..] = *text else { return None };
+        return two_digits([tens, ones]).filter(|second| *second < 60).map(|second| second * 1_000_000);
+    }
+    // `:SS.` and four more as one number, `0SS0ffff`.
+    const MARKS: u64 = 0xff00_00ff;
+    let word = u64::from_le_bytes(*text.first_chunk()?);
+    if word & MARKS != u64::from_le_bytes(*b":\0\0.\0\0\0\0") {
+        return None;
+    }
+    let zero = u64::from(b'0');
+    let word = word & !MARKS | zero | zero << 24;
+    let (second, micros) = match body {
+        7 => {
+            let number = digits(word & (u64::MAX >> 8) | zero << 56)?;
+            (number / 100_000, number % 100_000 * 100)
+        }
+        10 => {
+            let number = digits(word)?;
+            (number / 100_000, number % 100_000 * 100 + two_digits([text[8], text[9]])?)
+        }
+        _ => return None,
+    };
+    (second < 60).then_some(second * 1_000_000 + micros)
+}
+
+/// The value of eight ASCII digits, the first in the lowest byte, all at once:
+/// checks that each is one, then adds up pairs, fours and eights.
+#[inline]
+fn digits(text: u64) -> Option<i64> {
+    const ZEROS: u64 = 0x3030_3030_3030_3030;
+    const HIGH: u64 = 0xf0f0_f0f0_f0f0_f0f0;
+    // Beyond `9`, adding 6 carries into the upper half of the byte.
+    if text & HIGH != ZEROS || (text.wrapping_add(0x0606_0606_0606_0606)) & HIGH != ZEROS {
+        return None;
+    }
+    let ones = text & 0x0f0f_0f0f_0f0f_0f0f;
+    let pairs = (ones.wrapping_mul(10).wrapping_add(ones >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs.wrapping_mul(100).wrapping_add(pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    let eight = (fours.wrapping_mul(10_000).wrapping_add(fours >> 32)) & 0xffff_ffff;
+    i64::try_from(eight).ok()
 }
 
 /// The value of two ASCII digits.
@@ -106,7 +183,6 @@ fn two_digits(text: [u8; 2]) -> Option<i64> {
 
 /// `:SS`, a fraction and a zone, each optional, in microseconds. A leap second
 /// counts as the second before it.
-#[inline]
 fn seconds_and_zone(text: &[u8]) -> Option<i64> {
     let [b':', tens, ones, rest @ ..] = text else { return zone(text).map(|offset| -offset) };
     let second = two_digits([*tens, *ones]).filter(|s| *s <= 60)?.min(59);
@@ -129,7 +205,6 @@ fn seconds_and_zone(text: &[u8]) -> Option<i64> {
 }
 
 /// The offset east of UTC that is the whole of `text`, in microseconds.
-#[inline]
 fn zone(text: &[u8]) -> Option<i64> {
     if matches!(text, b"Z" | b"") {
         return Some(0);
@@ -249,6 +324,26 @@ mod tests {
         let mut fresh = TimeReader::default();
         assert_eq!(fresh.read(b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0:01Z"), None);
         assert_eq!(fresh.read(b"1970-01-01T00:00:01Z"), Some(1_000_000));
+    }
+
+    #[test]
+    fn eight_digits_at_once() {
+        let check =
+            |text: &[u8; 8], expect: Option<i64>| assert_eq!(digits(u64::from_le_bytes(*text)), expect);
+        check(b"12345678", Some(12_345_678));
+        check(b"00000000", Some(0));
+        check(b"99999999", Some(99_999_999));
+        for byte in 0..=255_u8 {
+            for at in 0..8 {
+                let mut text = *b"11111111";
+                text[at] = byte;
+                assert_eq!(
+                    digits(u64::from_le_bytes(text)).is_some(),
+                    byte.is_ascii_digit(),
+                    "{byte} at {at}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -15,6 +15,9 @@ mod format;
 #[cfg(test)]
 mod tests;
 
+/// In microseconds: every zone's offset is a multiple of it today.
+pub(super) const QUARTER_HOUR: i64 = 900_000_000;
+
 /// A parsed pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
@@ -162,7 +165,7 @@ impl Pattern {
             Item::Field(Field::Fraction | Field::MilliOfDay | Field::NanoOfSecond | Field::NanoOfDay, _) => 1,
             Item::Field(Field::Second, _) => 1_000_000,
             Item::Field(Field::Minute, _) => 60_000_000,
-            _ => 900_000_000,
+            _ => QUARTER_HOUR,
         };
         self.items.iter().map(finest).min().unwrap_or(1)
     }

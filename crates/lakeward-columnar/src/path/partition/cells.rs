@@ -1,6 +1,7 @@
 //! What one event expression evaluates to, row by row: a few distinct texts
 //! and, for every row, which of them.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray};
@@ -14,7 +15,7 @@ use lakeward_model::Timestamp;
 use super::MISSING;
 use crate::path::escape;
 use crate::path::instant::{self, TimeReader};
-use crate::path::java_time::Pattern;
+use crate::path::java_time::{Pattern, QUARTER_HOUR};
 use crate::path::template::{Event, zoned};
 
 /// One evaluated value.
@@ -77,7 +78,9 @@ impl Cells {
         match values.data_type() {
             DataType::Utf8 => {
                 let texts = values.as_string::<i32>();
-                self.push_times(rows, times, |row| reader.read(texts.value(row).as_bytes()), valid);
+                let (ends, data) = (texts.value_offsets(), texts.value_data());
+                let text = |row: usize| &data[ends[row] as usize..ends[row + 1] as usize];
+                self.push_times(rows, times, |row| reader.read(text(row)), valid);
             }
             DataType::LargeUtf8 => {
                 let texts = values.as_string::<i64>();
@@ -114,14 +117,13 @@ impl Cells {
         mut micros: impl FnMut(usize) -> Option<i64>,
         valid: impl Fn(usize) -> bool,
     ) {
-        for row in 0..rows {
-            let cell = match if valid(row) { micros(row) } else { None } {
-                Some(micros) if times.current.contains(&micros) => times.cell,
-                Some(micros) => times.enter(micros, self),
-                None => self.intern(MISSING, false),
-            };
-            self.of_row.push(cell);
-        }
+        let mut of_row = std::mem::take(&mut self.of_row);
+        of_row.extend((0..rows).map(|row| match if valid(row) { micros(row) } else { None } {
+            Some(micros) if times.current.contains(&micros) => times.cell,
+            Some(micros) => times.enter(micros, self),
+            None => self.intern(MISSING, false),
+        }));
+        self.of_row = of_row;
     }
 
     fn fill_values(&mut self, column: &Column, limit: usize) {
@@ -153,6 +155,7 @@ impl Cells {
     /// Texts, of which neighbours are often equal.
     fn push_texts<'t>(&mut self, rows: usize, limit: usize, text: impl Fn(usize) -> Option<&'t str>) {
         let mut known: HashMap<&'t str, u32> = HashMap::new();
+        let mut recent = Recent::new();
         let mut last: Option<(&'t str, u32)> = None;
         let mut escaped = String::new();
         for row in 0..rows {
@@ -163,10 +166,12 @@ impl Cells {
             };
             let cell = match last.filter(|(last, _)| *last == text) {
                 Some((_, cell)) => cell,
-                None => *known.entry(text).or_insert_with(|| {
-                    escaped.clear();
-                    let exact = escape::append(text, limit, &mut escaped);
-                    self.intern(&escaped, exact)
+                None => recent.get_or_insert_with(xxhash_rust::xxh3::xxh3_64(text.as_bytes()), text, || {
+                    *known.entry(text).or_insert_with(|| {
+                        escaped.clear();
+                        let exact = escape::append(text, limit, &mut escaped);
+                        self.intern(&escaped, exact)
+                    })
                 }),
             };
             last = Some((text, cell));
@@ -198,25 +203,48 @@ impl Cells {
 
 /// Numbers the rows by the combination of their cells, by first sight. `None`
 /// if there are no expressions.
-pub(super) fn combine(cells: &[Cells]) -> Option<Vec<u32>> {
+pub(super) fn combine(cells: &[Cells]) -> Option<Cow<'_, [u32]>> {
     let (first, others) = cells.split_first()?;
-    let mut ids = first.of_row.clone();
+    let mut ids = Cow::Borrowed(first.of_row.as_slice());
     for other in others {
         let mut pairs: HashMap<(u32, u32), u32> = HashMap::new();
+        let mut recent = Recent::new();
         let mut last = None;
-        for (id, cell) in ids.iter_mut().zip(&other.of_row) {
+        for (id, cell) in ids.to_mut().iter_mut().zip(&other.of_row) {
             let pair = (*id, *cell);
             *id = match last.filter(|(seen, _)| *seen == pair) {
                 Some((_, id)) => id,
-                None => {
+                None => recent.get_or_insert_with(u64::from(pair.0) << 4 ^ u64::from(pair.1), pair, || {
                     let next = pairs.len() as u32;
                     *pairs.entry(pair).or_insert(next)
-                }
+                }),
             };
             last = Some((pair, *id));
         }
     }
     Some(ids)
+}
+
+/// The answers to the latest questions: one per slot, the later one stays.
+struct Recent<K> {
+    slots: Vec<Option<(K, u32)>>,
+}
+
+impl<K: PartialEq + Copy> Recent<K> {
+    const SLOTS: usize = 256;
+
+    fn new() -> Self {
+        Self { slots: vec![None; Self::SLOTS] }
+    }
+
+    #[inline]
+    fn get_or_insert_with(&mut self, hash: u64, key: K, find: impl FnOnce() -> u32) -> u32 {
+        let slot = &mut self.slots[hash as usize % Self::SLOTS];
+        match slot {
+            Some((known, value)) if *known == key => *value,
+            _ => slot.insert((key, find())).1,
+        }
+    }
 }
 
 /// A time pattern's texts, remembered per stretch of time.
@@ -227,9 +255,13 @@ struct Times<'a> {
     /// Instants that are known to have the text of `cell`.
     current: std::ops::Range<i64>,
     cell: u32,
-    stretches: HashMap<i64, u32>,
+    /// Known stretches by their start: one per slot, the later one stays.
+    stretches: Vec<Option<(i64, u32)>>,
     text: String,
 }
+
+/// Room for 42 days of quarter-hours.
+const SLOTS: usize = 4096;
 
 impl<'a> Times<'a> {
     fn new(pattern: &'a Pattern, zone: &'a TimeZone) -> Self {
@@ -240,26 +272,31 @@ impl<'a> Times<'a> {
             granularity,
             current: 0..0,
             cell: 0,
-            stretches: HashMap::new(),
+            stretches: vec![None; SLOTS],
             text: String::new(),
         }
     }
 
     /// The cell of an instant outside the current stretch.
-    #[cold]
     fn enter(&mut self, micros: i64, cells: &mut Cells) -> u32 {
-        let start = micros.div_euclid(self.granularity) * self.granularity;
+        let number = match self.granularity {
+            // By far the most used; a constant divides faster.
+            QUARTER_HOUR => micros.div_euclid(QUARTER_HOUR),
+            granularity => micros.div_euclid(granularity),
+        };
+        let start = number * self.granularity;
         let end = start + self.granularity;
-        if let Some(cell) = self.stretches.get(&start) {
-            (self.current, self.cell) = (start..end, *cell);
-            return *cell;
+        let slot = number.rem_euclid(SLOTS as i64) as usize;
+        if let Some((_, cell)) = self.stretches[slot].filter(|(known, _)| *known == start) {
+            (self.current, self.cell) = (start..end, cell);
+            return cell;
         }
         let at = zoned(Timestamp(micros), self.zone);
         self.text.clear();
         self.pattern.format(&at, &mut self.text);
         let cell = cells.intern(&self.text, true);
         if self.granularity > 1 && self.is_uniform(start, end, at.offset().seconds()) {
-            self.stretches.insert(start, cell);
+            self.stretches[slot] = Some((start, cell));
             (self.current, self.cell) = (start..end, cell);
         }
         cell
