@@ -54,12 +54,13 @@ impl Finding {
 /// another pipeline's files, or those of a former stream of the same name, are
 /// not taken for strangers.
 pub(crate) async fn audit(
-    status: PipelineStatus,
+    mut status: PipelineStatus,
     spec: &PipelineSpec,
     lake: &Lake,
     all: &[BatchRecord],
 ) -> anyhow::Result<Audit> {
     let here = lake.to_string();
+    status.destination.clone_from(&here);
     let known: HashSet<&str> = all
         .iter()
         .filter(|batch| batch.destination == here)

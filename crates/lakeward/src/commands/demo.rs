@@ -3,13 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lakeward_connectors::destinations::lake::LakeConfig;
 use lakeward_loadgen::{Generator, Kind, Times, http};
 use lakeward_model::clock::Stopwatch;
 
 use super::audit;
 use super::target::Inspected;
-use crate::config::{BatchConfig, Config, DestinationConfig, OutputConfig, PipelineConfig};
+use crate::config::Config;
 use crate::exit::{Code, coded};
 use crate::service::Service;
 use crate::terminal::{self, Output, right};
@@ -53,7 +52,7 @@ const SHARES: [Share; 3] = [
 impl Demo {
     pub(crate) async fn run(self, out: &Output) -> anyhow::Result<Code> {
         self.clear()?;
-        let config = config(&self.dir);
+        let config = write_config(&self.dir)?;
         let total: u64 = SHARES.iter().map(|share| self.events * share.part / 100).sum();
         let service = Service::start(&config, None).await?;
         let addr = service.addr.to_string();
@@ -117,31 +116,30 @@ impl Demo {
     }
 }
 
-/// The demo's configuration: what `lakeward.yaml` would say.
-fn config(dir: &Path) -> Config {
-    let mut config = super::dev::config(dir);
+/// The demo's configuration, which it also leaves in its folder: the other
+/// commands read it there.
+fn write_config(dir: &Path) -> anyhow::Result<Config> {
+    let mut text = String::from(
+        "# What `lakeward demo` ran. `lakeward run -c` this file, and it goes on.\n\
+         listen: 127.0.0.1:7171\nstate: ./.lakeward\npipelines:\n",
+    );
+    for share in &SHARES {
+        let (stream, time) = (share.stream, share.kind.time_column());
+        let hive = [("year", "yyyy"), ("month", "MM"), ("day", "dd"), ("hour", "HH")];
+        let folders = hive.map(|(key, pattern)| format!("{key}=!{{event:{time}:{pattern}}}/")).concat();
+        text += &format!(
+            "  - name: {stream}\n    stream: {stream}\n    output:\n      format: parquet\n      \
+             path: \"{stream}/{folders}\"\n      \
+             error_path: \"quarantine/!{{firehose:error-output-type}}/\"\n    \
+             destination: {{ type: lake, url: ./lake }}\n"
+        );
+    }
+    std::fs::create_dir_all(dir)?;
+    let file = dir.join("lakeward.yaml");
+    std::fs::write(&file, text)?;
+    let mut config = Config::read(&file)?;
     config.listen = ([127, 0, 0, 1], 0).into();
-    let lake = std::path::absolute(dir.join("lake")).unwrap_or_else(|_| dir.join("lake"));
-    config.pipelines = SHARES
-        .iter()
-        .map(|share| {
-            let time = share.kind.time_column();
-            let hive = [("year", "yyyy"), ("month", "MM"), ("day", "dd"), ("hour", "HH")];
-            let folders = hive.map(|(key, pattern)| format!("{key}=!{{event:{time}:{pattern}}}/")).concat();
-            PipelineConfig {
-                name: share.stream.to_string(),
-                stream: share.stream.to_string(),
-                batch: BatchConfig::default(),
-                output: OutputConfig {
-                    path: format!("{}/{folders}", share.stream),
-                    error_path: Some("quarantine/!{firehose:error-output-type}/".to_string()),
-                    ..OutputConfig::default()
-                },
-                destination: DestinationConfig::Lake(LakeConfig::at(format!("{}/", lake.display()))),
-            }
-        })
-        .collect();
-    config
+    Ok(config)
 }
 
 /// Sends a share of the events, one request at a time, each with a key of its
@@ -232,7 +230,13 @@ fn next_steps(out: &Output, dir: &Path) {
     let dir = dir.display();
     out.say("");
     out.say("Type next:");
-    out.say(format!("  lakeward ls --dir {dir}          what lies where"));
-    out.say("  lakeward dev                        send your own events, from curl or any AWS SDK");
-    out.say("  lakeward init                       write a configuration for a service");
+    let commands = [
+        (format!("lakeward ls --dir {dir}"), "what lies where"),
+        ("lakeward dev".to_string(), "send your own events, from curl or any AWS SDK"),
+        ("lakeward init".to_string(), "write a configuration for a service"),
+    ];
+    let width = commands.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
+    for (command, what) in commands {
+        out.say(format!("  {command:width$}   {what}"));
+    }
 }

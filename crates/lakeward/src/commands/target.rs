@@ -37,6 +37,10 @@ impl TargetArguments {
             return Config::read(default);
         }
         let dir = self.dir.clone().unwrap_or_else(|| PathBuf::from("."));
+        let left_by_demo = dir.join("lakeward.yaml");
+        if left_by_demo.exists() {
+            return Config::read(&left_by_demo);
+        }
         let config = dev::config(&dir);
         if config.state.exists() {
             return Ok(config);

@@ -17,9 +17,7 @@ use lakeward_server::{AuthConfig, ServerConfig, ServerLimits, TlsConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use pipeline::{
-    BatchConfig, CompressionName, DestinationConfig, FormatName, OutputConfig, PipelineConfig,
-};
+pub(crate) use pipeline::{CompressionName, DestinationConfig, FormatName, OutputConfig, PipelineConfig};
 
 /// Lakeward's configuration file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
