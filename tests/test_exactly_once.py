@@ -26,6 +26,7 @@ from service import Service, config, http, pipeline, s3_destination
 
 BATCH = {"age": "60ms", "records": 200, "size": "64KiB"}
 PATH = "sender=!{event:sender}/hour=!{event:ts:yyyy-MM-dd-HH}/"
+RESUMED = "finishing the batch that was begun before the restart"
 SEED = int(os.environ.get("LAKEWARD_TEST_SEED", time.time_ns() % 1_000_000))
 
 
@@ -138,6 +139,9 @@ def kill_at_random(service, kills, chance, longest):
 
 def check(senders, counted, where):
     """`counted`: how often each (sender, number) lies in the lake."""
+    print(f"{where}: " + ", ".join(
+        f"{len(sender.acknowledged)} acknowledged and {len(sender.maybe)} unanswered by {sender.name}" for sender in senders
+    ))
     for sender in senders:
         assert len(sender.acknowledged) > 500, f"{sender.name} got only {len(sender.acknowledged)} through"
         mine = {n: count for (name, n), count in counted.items() if name == sender.name}
@@ -168,6 +172,10 @@ def verbatim_counts(folder):
 
 def settle(service, senders, timeout):
     """The last start: everything goes out, and the books balance."""
+    # The kills did hit batches between their plan and their commit.
+    resumed = sum(RESUMED in line for line in service.log)
+    print(f"seed {SEED}: {resumed} batches were begun before a kill and finished after it")
+    assert resumed > 5, f"seed {SEED}: only {resumed} kills hit a batch under way"
     service.start()
     for sender in senders:
         sender.finish()

@@ -79,7 +79,7 @@ def test_refusals(tmp_path):
         assert service.records("known", b'{"n":1}\n', content_encoding="br")[0] == 415
         assert service.records("known", b"x" * (2 << 20))[0] == 413
         assert service.records("known", b"not gzip", content_encoding="gzip")[0] == 400
-        assert http("GET", service.url + "/v1/streams/known/records")[0] == 405
+        assert http("PUT", service.url + "/v1/streams/known/records", b"{}")[0] == 405
         assert service.records("known", b'{"n":1}\n')[0] == 200
 
 
