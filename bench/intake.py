@@ -19,6 +19,7 @@ COLUMNS = {"evaluation": "timestamp", "lesson": "created_at", "analytics": "even
 # Issue 2's targets for evaluations: records per CPU-second, by door.
 CPU_TARGETS = {"http": 500_000, "firehose": 250_000}
 WALL_TARGET = 200_000
+# Milliseconds, at half of the wall rate that is asked for.
 P99_TARGET = 15.0
 
 
@@ -74,16 +75,18 @@ def main():
                 rate = int(full["records_per_second"] / 2)
                 half = run(door, arguments.kind, s3, folder / f"{door}-half", arguments, rate)
                 print_row(f"{door}, half of that", half)
-                results += [full, half]
+                calm = run(door, arguments.kind, s3, folder / f"{door}-calm", arguments, WALL_TARGET // 2)
+                print_row(f"{door}, {WALL_TARGET // 2:,}/s", calm)
+                results += [full, half, calm]
     finally:
         s3.stop()
     print("\n  every record acknowledged is delivered, every audit balanced; targets of issue 2:")
-    for full, half in zip(results[::2], results[1::2]):
+    for full, calm in zip(results[::3], results[2::3]):
         door = full["door"]
         for what, value, limit, at_least in (
             ("records per CPU-second", full["records_per_cpu_second"], CPU_TARGETS[door], True),
             ("records per second", full["records_per_second"], WALL_TARGET, True),
-            ("p99 at half load, ms", half["ack_ms"]["p99"], P99_TARGET, False),
+            (f"p99 at {WALL_TARGET // 2:,}/s, ms", calm["ack_ms"]["p99"], P99_TARGET, False),
         ):
             print(f"  {door:9} {what:24}{value:12,.1f}  {'at least' if at_least else 'at most'} {limit:,}: "
                   f"{measure.verdict(value, limit, at_least)}")

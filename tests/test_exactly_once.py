@@ -17,6 +17,7 @@ import time
 import urllib.error
 
 import botocore.exceptions
+import pytest
 
 import lake
 from conftest import firehose_client
@@ -194,6 +195,23 @@ def numbers_service(folder, pipelines):
     for sender in senders:
         sender.start()
     return service, senders
+
+
+@pytest.mark.parametrize(
+    ("change", "word"), [({5: 0}, "1 lost"), ({5: 2}, "1 doubled"), ({9_999: 1}, "1 never sent"), ({600: 2}, "1 doubled")]
+)
+def test_the_check_itself_finds_each_fault(change, word):
+    sender = Sender("a", "")
+    sender.acknowledged = set(range(600))
+    sender.maybe = {600}
+    counted = {("a", n): 1 for n in range(600)}
+    check([sender], counted, "unchanged")
+    for n, count in change.items():
+        counted["a", n] = count
+        if count == 0:
+            del counted["a", n]
+    with pytest.raises(AssertionError, match=word):
+        check([sender], counted, "changed")
 
 
 def test_kill_9_with_two_pipelines_into_a_local_lake(tmp_path):
