@@ -1,15 +1,16 @@
 //! Connections that misbehave, HTTP/2, and the way out.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::harness::{Setup, receive, send, start};
+use crate::harness::{Server, Setup, receive, send, start};
 
 /// Whether the server closes the connection by itself within 5 s.
 async fn is_closed(connection: &mut TcpStream) -> bool {
@@ -36,7 +37,7 @@ async fn slow_heads_and_half_bodies_cost_nothing() {
     let reply = receive(half).await;
     assert_eq!((reply.status, reply.json()["error"]["code"].clone()), (408, json!("timeout")));
 
-    // A hundred clients that announce much and send little leave room.
+    // Clients that announce much and send little leave room.
     let mut idle = Vec::new();
     for _ in 0..3 {
         let mut connection = TcpStream::connect(server.addr).await.unwrap();
@@ -81,6 +82,48 @@ async fn http2_with_prior_knowledge() {
     let dir = tempfile::tempdir().unwrap();
     let server = start(dir.path(), Setup::default()).await;
     let stream = TcpStream::connect(server.addr).await.unwrap();
+    post_over_http2(&server, stream).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn tls_speaks_http2_and_http1() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let config = json!({"tls": {"cert": cert, "key": key}});
+    let server = start(&dir.path().join("state"), Setup { config, ..Setup::default() }).await;
+    let connect = async |protocol: &[u8]| {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut client = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        client.alpn_protocols = vec![protocol.to_vec()];
+        let stream = TcpStream::connect(server.addr).await.unwrap();
+        let name = "localhost".try_into().unwrap();
+        let stream = tokio_rustls::TlsConnector::from(Arc::new(client)).connect(name, stream).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(protocol));
+        stream
+    };
+    post_over_http2(&server, connect(b"h2").await).await;
+    let mut one = connect(b"http/1.1").await;
+    one.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut line = [0; 15];
+    one.read_exact(&mut line).await.unwrap();
+    assert_eq!(&line, b"HTTP/1.1 200 OK");
+    // Plain HTTP on the TLS port gets no answer.
+    assert_eq!(send(server.addr, "GET /healthz", &[], b"").await.status, 0);
+    server.stop().await;
+}
+
+/// Posts three times over one HTTP/2 connection.
+async fn post_over_http2(server: &Server, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
     let (mut client, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     let driver = tokio::spawn(connection);
@@ -96,7 +139,6 @@ async fn http2_with_prior_knowledge() {
     }
     drop(client);
     driver.await.unwrap().unwrap();
-    server.stop().await;
 }
 
 #[tokio::test]
