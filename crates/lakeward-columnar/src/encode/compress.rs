@@ -10,8 +10,7 @@ use super::snappy::{Framing, SnappyBlocks};
 use super::zip::ZipEntry;
 use crate::shape::FileCompression;
 
-/// Deflate's effort for gzip and ZIP files. Level 3 of zlib-rs is twice as
-/// fast as level 6 and a tenth larger on events.
+/// Deflate's effort for gzip and ZIP files, nearer to speed than to size.
 pub(super) const DEFLATE_LEVEL: u32 = 3;
 
 /// Zstandard's effort for whole files.

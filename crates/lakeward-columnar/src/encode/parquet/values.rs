@@ -1,8 +1,10 @@
 //! The values of a leaf column without its nulls, and how they are encoded.
 //!
 //! PLAIN or a dictionary, chosen from a sample. Both are what every reader
-//! knows: Spark up to 3.2, Azure Synapse and StarRocks up to 3.2 refuse the
-//! DELTA encodings, so that Zstandard does their work here.
+//! knows: Spark 3.2 (redpanda-data/connect#1504), Azure Synapse
+//! (aloneguid/parquet-dotnet#392) and StarRocks of 2023
+//! (StarRocks/starrocks#37169) refuse the DELTA encodings, so that Zstandard
+//! does their work here.
 
 use std::ops::Range;
 
@@ -77,6 +79,12 @@ impl Values {
             }
             other => unreachable!("{other} is not encoded here"),
         }
+    }
+
+    /// Whether they are text or binary values, whose repetitions may be far
+    /// apart.
+    pub(super) fn is_bytes(&self) -> bool {
+        matches!(self, Self::Bytes { .. })
     }
 
     pub(super) fn len(&self) -> usize {
