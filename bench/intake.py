@@ -29,10 +29,10 @@ def run(door, kind, s3, folder, arguments, rate="max"):
     with measure.events_service(folder, destination, COLUMNS[kind], batch) as server:
         pid = server.process.pid
         before = measure.cpu_seconds(pid)
-        with measure.Resident(pid) as resident:
-            seen = measure.load(door, server.url, kind, arguments.seconds, rate, arguments.connections)
-            measure.wait_until_delivered(server)
-            cpu = measure.cpu_seconds(pid) - before
+        seen = measure.load(door, server.url, kind, arguments.seconds, rate, arguments.connections)
+        measure.wait_until_delivered(server)
+        cpu = measure.cpu_seconds(pid) - before
+        resident = measure.peak_resident_mib(pid)
         (pipeline,) = server.pipelines()
         if pipeline["delivered"] != seen["records"] and not seen["failed"]:
             raise SystemExit(f"{seen['records']} acknowledged, {pipeline}")
@@ -40,7 +40,7 @@ def run(door, kind, s3, folder, arguments, rate="max"):
     shutil.rmtree(folder)
     return {
         "door": door, "kind": kind, "rate": rate, **seen, "cpu_seconds": cpu,
-        "records_per_cpu_second": seen["records"] / cpu, "resident_mib": resident.peak,
+        "records_per_cpu_second": seen["records"] / cpu, "resident_mib": resident,
     }
 
 

@@ -5,7 +5,6 @@ import os
 import pathlib
 import subprocess
 import sys
-import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -15,7 +14,6 @@ import service  # noqa: E402
 
 LOADGEN = service.PROGRAM.with_name("loadgen")
 TICKS = os.sysconf("SC_CLK_TCK")
-MIB = 1 << 20
 
 
 def cpu_seconds(pid):
@@ -25,31 +23,11 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-class Resident(threading.Thread):
-    """The highest resident memory of a process while this runs, in MiB."""
-
-    def __init__(self, pid):
-        super().__init__(daemon=True)
-        self.pid = pid
-        self.peak = 0
-        self.stopping = threading.Event()
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stopping.set()
-        self.join()
-
-    def run(self):
-        while not self.stopping.wait(0.05):
-            try:
-                with open(f"/proc/{self.pid}/statm") as statm:
-                    resident = int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-            except OSError:
-                return
-            self.peak = max(self.peak, resident / MIB)
+def peak_resident_mib(pid):
+    """The most memory that the process ever held, as the operating system kept it."""
+    with open(f"/proc/{pid}/status") as status:
+        (line,) = (line for line in status if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
 
 
 def load(door, url, kind, seconds, rate="max", connections=16, batch=500, records=None, check=True):

@@ -24,17 +24,17 @@ def stalled(folder, s3, proxy, gib):
     destination = service.s3_destination(s3, "stalled/", endpoint=proxy.endpoint)
     journal = {"disk_max": f"{gib}GiB"}
     with measure.events_service(folder, destination, "timestamp", BATCH, journal=journal) as server:
-        with measure.Resident(server.process.pid) as resident:
-            seen = measure.load("http", server.url, "evaluation", 600, records=int((gib << 30) * 0.9 / EVENT_BYTES))
-            # What comes beyond the limit is refused, not lost and not kept in memory.
-            beyond = measure.load("http", server.url, "evaluation", 5)
+        seen = measure.load("http", server.url, "evaluation", 600, records=int((gib << 30) * 0.9 / EVENT_BYTES))
+        # What comes beyond the limit is refused, not lost and not kept in memory.
+        beyond = measure.load("http", server.url, "evaluation", 5)
+        peak = measure.peak_resident_mib(server.process.pid)
         if not beyond["refused"]:
             raise SystemExit(f"the journal took more than {gib} GiB: {beyond}")
         proxy.hold = False
         measure.wait_until_delivered(server)
         server.audit()
     note = f"{seen['records'] + beyond['records']:,} records taken, then {beyond['refused']:,} refused"
-    report("stalled destination", resident.peak, 256, note)
+    report("stalled destination", peak, 256, note)
 
 
 def backlog(folder, s3, proxy, gib):
@@ -48,11 +48,11 @@ def backlog(folder, s3, proxy, gib):
         proxy.hold = False
         server.start()
         began = time.monotonic()
-        with measure.Resident(server.process.pid) as resident:
-            measure.wait_until_delivered(server)
+        measure.wait_until_delivered(server)
         seconds = time.monotonic() - began
+        peak = measure.peak_resident_mib(server.process.pid)
         server.audit()
-    report(f"drain of {gib} GiB", resident.peak, 512, f"{pending:,} records in {seconds:.0f} s")
+    report(f"drain of {gib} GiB", peak, 512, f"{pending:,} records in {seconds:.0f} s")
 
 
 def partitions(folder, count):
