@@ -1,17 +1,49 @@
 //! Sizes and times as people write them: `64MiB`, `10s`.
 
-use schemars::JsonSchema;
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+/// What a size looks like, for the JSON Schema.
+pub const BYTES_PATTERN: &str = r"^\s*[0-9]+\s*(B|KB|MB|GB|KiB|MiB|GiB|TiB)?\s*$";
+
+/// What a time looks like, for the JSON Schema; the parser knows a little more.
+pub const DURATION_PATTERN: &str = r"^\s*([0-9]+([.,][0-9]+)?\s*[a-zA-Zµ]+[\s,]*)+$|^PT[0-9A-Z.,]+$";
 
 /// How a size looks in the configuration: a number of bytes, or a number with
 /// a unit.
-#[derive(JsonSchema)]
-#[serde(untagged)]
-#[allow(dead_code, reason = "it only describes the text for the JSON Schema")]
-pub enum BytesText {
-    /// Bytes.
-    Number(u64),
-    /// For instance `64MiB`, `1GB`, `512KiB`.
-    Text(String),
+#[derive(Debug)]
+pub enum BytesText {}
+
+impl JsonSchema for BytesText {
+    fn schema_name() -> Cow<'static, str> {
+        Cow::Borrowed("Bytes")
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "Bytes: a number, or a text such as `64MiB`, `1GB`, `512KiB`.",
+            "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": BYTES_PATTERN }],
+        })
+    }
+}
+
+/// How a time looks in the configuration.
+#[derive(Debug)]
+pub enum DurationText {}
+
+impl JsonSchema for DurationText {
+    fn schema_name() -> Cow<'static, str> {
+        Cow::Borrowed("Duration")
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A time such as `10s` or `1m 30s`.",
+            "type": "string",
+            "pattern": DURATION_PATTERN,
+        })
+    }
 }
 
 /// `u64` bytes, read from a number or a text such as `64MiB`.

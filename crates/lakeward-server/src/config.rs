@@ -38,7 +38,7 @@ pub struct ServerConfig {
     /// How long requests in flight may take to end after the server was told
     /// to stop. Default `10s`.
     #[serde(with = "units::duration")]
-    #[schemars(with = "String")]
+    #[schemars(with = "units::DurationText")]
     pub grace: Duration,
 }
 
@@ -164,12 +164,12 @@ pub struct ServerLimits {
     /// How long a connection may take to send its first request's headers.
     /// Default `10s`.
     #[serde(with = "units::duration")]
-    #[schemars(with = "String")]
+    #[schemars(with = "units::DurationText")]
     pub header_read_timeout: Duration,
     /// How long a body may pause, and the time within which each further
-    /// 64 KiB must come. Default `30s`.
+    /// 16 KiB must come. Default `30s`.
     #[serde(with = "units::duration")]
-    #[schemars(with = "String")]
+    #[schemars(with = "units::DurationText")]
     pub body_read_timeout: Duration,
     /// Memory for all bodies being read, unpacked and appended; beyond it
     /// requests are refused with 429 or 503. Default `256MiB`.

@@ -1,7 +1,9 @@
 //! The configuration against its own schema: every problem at once, each with
 //! the path of the value and what was probably meant.
 
+use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind;
+use lakeward_model::units;
 use serde_json::Value;
 
 use super::{Problem, schema};
@@ -16,7 +18,7 @@ pub(super) fn against_schema(value: &Value) -> Vec<Problem> {
     problems
 }
 
-fn describe(error: &jsonschema::ValidationError<'_>, schema: &Value) -> Vec<Problem> {
+fn describe(error: &ValidationError<'_>, schema: &Value) -> Vec<Problem> {
     let path = readable(error.instance_path().as_str());
     match error.kind() {
         ValidationErrorKind::AdditionalProperties { unexpected } => {
@@ -27,21 +29,60 @@ fn describe(error: &jsonschema::ValidationError<'_>, schema: &Value) -> Vec<Prob
             let key = property.as_str().unwrap_or_default();
             vec![Problem::new(path, format!("`{key}` is missing"))]
         }
-        ValidationErrorKind::OneOfNotValid { .. } | ValidationErrorKind::AnyOf { .. } => {
-            vec![Problem::new(path, "this is none of the forms that are allowed here".to_string())]
+        ValidationErrorKind::OneOfNotValid { context } | ValidationErrorKind::AnyOf { context } => {
+            no_branch(&path, error, context, schema)
+        }
+        ValidationErrorKind::Pattern { pattern } => {
+            let wanted = match pattern.as_str() {
+                units::DURATION_PATTERN => "a time such as `10s` or `1m 30s`",
+                units::BYTES_PATTERN => "a size such as `64MiB`",
+                _ => "of the form that is wanted here",
+            };
+            vec![Problem::new(path, format!("this is not {wanted}"))]
         }
         _ => vec![Problem::new(path, error.masked().to_string())],
     }
 }
 
-fn unknown_key(path: &str, key: &str, known: &[String]) -> Problem {
-    let near = known
+/// A value that fits none of several forms: the words that are allowed, or
+/// what is wrong with the form that was probably meant.
+fn no_branch(
+    path: &str,
+    error: &ValidationError<'_>,
+    branches: &[Vec<ValidationError<'static>>],
+    schema: &Value,
+) -> Vec<Problem> {
+    let word = |branch: &Vec<ValidationError<'static>>| match branch.first().map(ValidationError::kind) {
+        Some(ValidationErrorKind::Constant { expected_value }) => expected_value.as_str().map(str::to_string),
+        _ => None,
+    };
+    let words: Vec<String> = branches.iter().filter_map(word).collect();
+    if words.len() == branches.len() {
+        let given = error.instance().as_str().unwrap_or_default();
+        let near = nearest(given, &words).map(|word| format!("; did you mean `{word}`?")).unwrap_or_default();
+        return vec![Problem::new(path, format!("this is one of {}{near}", words.join(", ")))];
+    }
+    let of_another_type = |branch: &Vec<ValidationError<'static>>| {
+        branch.iter().any(|e| {
+            matches!(e.kind(), ValidationErrorKind::Type { .. } | ValidationErrorKind::Constant { .. })
+        })
+    };
+    let meant = branches.iter().min_by_key(|branch| (of_another_type(branch), branch.len()));
+    meant.map(|branch| branch.iter().flat_map(|error| describe(error, schema)).collect()).unwrap_or_default()
+}
+
+fn nearest<'a>(given: &str, known: &'a [String]) -> Option<&'a String> {
+    known
         .iter()
-        .map(|name| (strsim::damerau_levenshtein(name, key), name))
+        .map(|name| (strsim::damerau_levenshtein(name, given), name))
         .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
-        .min();
-    let problem = match near {
-        Some((_, name)) => format!("there is no such key; did you mean `{name}`?"),
+        .min()
+        .map(|(_, name)| name)
+}
+
+fn unknown_key(path: &str, key: &str, known: &[String]) -> Problem {
+    let problem = match nearest(key, known) {
+        Some(name) => format!("there is no such key; did you mean `{name}`?"),
         None => format!("there is no such key; the keys here are {}", known.join(", ")),
     };
     let path = if path == "(file)" { key.to_string() } else { format!("{path}.{key}") };

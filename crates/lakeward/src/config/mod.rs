@@ -10,12 +10,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
 use lakeward_connectors::destinations::lake::LakeConfig;
 use lakeward_model::units;
 use lakeward_server::{AuthConfig, ServerConfig, ServerLimits, TlsConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::exit::{Code, coded};
 
 pub(crate) use pipeline::{CompressionName, DestinationConfig, FormatName, OutputConfig, PipelineConfig};
 
@@ -42,7 +43,7 @@ pub(crate) struct Config {
     /// How long a stop may take to deliver what is pending. What is not
     /// delivered by then stays in the journal. Default `30s`.
     #[serde(with = "units::duration")]
-    #[schemars(with = "String")]
+    #[schemars(with = "units::DurationText")]
     pub(crate) drain_grace: Duration,
     /// The pipelines.
     pub(crate) pipelines: Vec<PipelineConfig>,
@@ -79,12 +80,12 @@ pub(crate) struct JournalConfig {
     pub(crate) segment: u64,
     /// How long delivered records are kept for re-reading. Default `24h`.
     #[serde(with = "units::duration")]
-    #[schemars(with = "String")]
+    #[schemars(with = "units::DurationText")]
     pub(crate) retention: Duration,
     /// How long a repeated `Idempotency-Key` gets the first answer again.
     /// Default `24h`.
     #[serde(with = "units::duration")]
-    #[schemars(with = "String")]
+    #[schemars(with = "units::DurationText")]
     pub(crate) request_key_window: Duration,
 }
 

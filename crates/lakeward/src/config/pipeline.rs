@@ -44,7 +44,7 @@ pub(crate) struct BatchConfig {
     pub(crate) size: u64,
     /// Age of the oldest record. Default `60s`.
     #[serde(with = "units::duration")]
-    #[schemars(with = "String")]
+    #[schemars(with = "units::DurationText")]
     pub(crate) age: Duration,
     /// Records. Default 5,000,000.
     pub(crate) records: u64,

@@ -35,19 +35,35 @@ state: 7
 pipelines:
   - name: a
     stream: events
-    batch: { sise: 1MiB }
-    destination: { type: lake, url: ./lake }
+    batch: { sise: 1MiB, age: soon, size: 1 MiBs }
+    output: { format: parket }
+    destination: { type: lake, url: ./lake, regoin: x }
   - stream: events
     destination: { type: lake, url: ./lake }
 "#;
     let found = problems(text);
     let paths: Vec<&str> = found.iter().map(|(path, _)| path.as_str()).collect();
-    for path in ["lissten", "state", "pipelines[0].batch.sise", "pipelines[1]"] {
+    let expected = [
+        "lissten",
+        "state",
+        "pipelines[0].batch.sise",
+        "pipelines[0].batch.age",
+        "pipelines[0].batch.size",
+        "pipelines[0].output.format",
+        "pipelines[0].destination.regoin",
+        "pipelines[1]",
+    ];
+    for path in expected {
         assert!(paths.contains(&path), "{path} is not among {found:?}");
     }
     let of = |path: &str| &found.iter().find(|(p, _)| p == path).unwrap().1;
     assert!(of("lissten").contains("`listen`"), "{found:?}");
     assert!(of("pipelines[0].batch.sise").contains("`size`"), "{found:?}");
+    assert!(of("pipelines[0].batch.age").contains("a time such as"), "{found:?}");
+    assert!(of("pipelines[0].batch.size").contains("a size such as"), "{found:?}");
+    assert!(of("pipelines[0].output.format").contains("did you mean `parquet`"), "{found:?}");
+    assert!(of("pipelines[0].destination.regoin").contains("`region`"), "{found:?}");
+    assert_eq!(found.len(), expected.len(), "{found:?}");
     assert!(of("pipelines[1]").contains("`name`"), "{found:?}");
 }
 

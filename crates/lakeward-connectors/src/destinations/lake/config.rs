@@ -47,7 +47,7 @@ pub struct LakeConfig {
     pub server_side_encryption: ServerSideEncryption,
     /// S3: how long one request may take, with its body.
     #[serde(with = "units::duration")]
-    #[schemars(with = "String")]
+    #[schemars(with = "units::DurationText")]
     pub put_timeout: Duration,
     /// S3: files above this size go in several parts.
     #[serde(with = "units::bytes")]
