@@ -124,8 +124,7 @@ async fn failures_say_what_is_known() {
     std::fs::write(folder.root().join("stream=suite"), "a file in the way").expect("written");
     let failure = folder.lake().deliver(&batch).await.expect_err("no folder can be made");
     assert_eq!(failure.kind, FailureKind::Refused, "{failure}");
-    // /dev/full answers every write with "no space left on device"; a lake below
-    // a file that is no folder is refused at once.
+    // What lies above the lake is no folder.
     let nowhere = Lake::open(&LakeConfig::at("/dev/full/lake")).expect("it opens");
     assert_eq!(nowhere.deliver(&batch).await.expect_err("no folder").kind, FailureKind::Refused);
     let missing = folder.lake().get(&LakePath::new("nope").expect("valid"), None).await;
@@ -149,6 +148,10 @@ async fn listing_and_reading() {
     assert_eq!(list(&lake, "stream=suite/hour=0").await, hour);
     assert_eq!(list(&lake, "stream=suite/hour=00/").await.len(), 2);
     assert!(list(&lake, "nope/").await.is_empty());
+    assert!(
+        list(&lake, "../lake/").await.is_empty() && list(&lake, "/dev/").await.is_empty(),
+        "only below the root"
+    );
     let file = &batch.files[3];
     assert_eq!(lake.get(&file.path, None).await.expect("there"), file.body);
     assert_eq!(lake.get(&file.path, Some(10..20)).await.expect("there"), file.body.slice(10..20));

@@ -99,6 +99,10 @@ impl Lake {
             })
         };
         let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
+        if !folder.is_empty() && LakePath::new(folder).is_err() {
+            // Nothing of ours lies there, and a walk must not leave the root.
+            return futures::stream::empty().boxed();
+        }
         let objects = match &self.place {
             Place::Local(local) => local.list(folder),
             Place::S3(s3) => s3.list(folder),
