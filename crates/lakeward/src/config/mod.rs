@@ -165,8 +165,11 @@ impl Config {
     /// # Errors
     /// The file cannot be read, or [`Problems`]: all of them at once.
     pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
-        let text =
-            std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            let message =
+                format!("cannot read {}: {error}; `lakeward init` writes a starter", file.display());
+            coded(Code::Configuration, message)
+        })?;
         let mut config = Self::parse(&text, |name| std::env::var(name).ok())
             .map_err(|problems| Problems { file: file.to_path_buf(), problems })?;
         let folder = file.parent().unwrap_or(Path::new("."));
