@@ -81,7 +81,7 @@ use crate::shape::ColumnMode;
 
 /// How deep objects and arrays may nest at most, whatever the options say:
 /// the decoder descends on the stack.
-const DEPTH_MAX: usize = 256;
+const DEPTH_MAX: usize = 64;
 
 /// The most input bytes that one batch may have: Arrow's string offsets are
 /// 32 bits wide.
@@ -100,7 +100,7 @@ pub struct DecodeOptions {
     /// rescued. Default 1,000.
     pub column_limit: usize,
     /// How deep objects and arrays may nest, the row's object included; a
-    /// record that nests deeper is rejected. Default 64, at most 256.
+    /// record that nests deeper is rejected. Default 64, which is also the most.
     pub depth_limit: usize,
     /// The top-level columns that are wanted; the others are checked and
     /// skipped, and are not in the resulting schema either. Default all.

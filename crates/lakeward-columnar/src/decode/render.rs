@@ -14,7 +14,7 @@ impl Tree {
             Values::Unknown | Values::Skipped => out.extend_from_slice(b"null"),
             Values::Bool(values) => write(out, &values[row]),
             Values::Int64(values) => write(out, &values[row]),
-            Values::Float64(values) => write(out, &values[row]),
+            Values::Float64(values) => write_float(out, values[row]),
             Values::Utf8(text) => write(out, &String::from_utf8_lossy(text.get(row))),
             Values::Json(text) => out.extend_from_slice(text.get(row)),
             Values::Struct(members) => {
@@ -60,6 +60,16 @@ impl Tree {
 
 fn write(out: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
     serde_json::to_writer(out, value).expect("a vector takes everything, and no float here is infinite");
+}
+
+/// Writes a float so that an integer that became one has its digits again: the
+/// shortest text of a large float is another integer, if read exactly.
+fn write_float(out: &mut Vec<u8>, value: f64) {
+    if (9_007_199_254_740_992.0..1e40).contains(&value.abs()) {
+        out.extend_from_slice(format!("{value:.0}").as_bytes());
+    } else {
+        write(out, &value);
+    }
 }
 
 impl Decoder {

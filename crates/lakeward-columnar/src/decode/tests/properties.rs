@@ -125,6 +125,24 @@ proptest! {
     }
 
     #[test]
+    fn blocks_change_nothing(documents in documents(), cut in any::<prop::sample::Index>()) {
+        let records: Vec<_> = documents.iter().map(|d| serde_json::to_string(d).unwrap()).collect();
+        let whole = decode(&records);
+        let options = DecodeOptions { expected_bytes: 1 << 16, ..DecodeOptions::default() };
+        let mut decoder = Decoder::new(&TableSchema::default(), options);
+        let (first, second) = records.split_at(cut.index(records.len()));
+        for records in [first, &[], second] {
+            decoder.push_records(&block(records)).unwrap();
+            prop_assert!(decoder.memory() > 0);
+        }
+        let parts = decoder.finish();
+        prop_assert_eq!(&whole.rows, &parts.rows);
+        prop_assert_eq!(&whole.row_records, &parts.row_records);
+        prop_assert_eq!(&whole.schema, &parts.schema);
+        prop_assert_eq!(whole.rescued, parts.rescued);
+    }
+
+    #[test]
     fn arbitrary_bytes_never_panic(records in vec(vec(any::<u8>(), 0..80), 0..8)) {
         let decoded = decode(&records);
         for (i, record) in records.iter().enumerate() {

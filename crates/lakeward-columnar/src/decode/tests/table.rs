@@ -207,6 +207,9 @@ fn new_columns_with_conflicts_become_json() {
     reversed.0.reverse();
     reversed.1.reverse();
     check(&reversed.0, json!([column("a", "json")]), &reversed.1);
+    let decoded = decode(&[r#"{"a":0.5}"#, r#"{"a":9025216611342274560}"#, r#"{"a":true}"#]);
+    let texts = decoded.rows.column(0).as_string::<i32>();
+    assert_eq!([texts.value(0), texts.value(1), texts.value(2)], ["0.5", "9025216611342274560", "true"]);
     check(
         &[r#"{"a":[1,"x",null]}"#, r#"{"a":[{"b":1}]}"#],
         json!([{"name": "a", "type": {"list": "json"}}]),
@@ -500,6 +503,18 @@ fn nothing_is_pushed_beyond_the_offsets() {
     let error = decoder.push_records(&block(&["{} \n"])).unwrap_err();
     assert_eq!(error, DecodeError::TooLarge { limit: super::super::INPUT_MAX });
     assert_eq!(decoder.rows(), 0);
+}
+
+#[test]
+fn the_deepest_nesting_fits_the_stack() {
+    let options = DecodeOptions { depth_limit: usize::MAX, ..DecodeOptions::default() };
+    let lists = |n: usize| format!(r#"{{"d":{}1{}}}"#, "[".repeat(n), "]".repeat(n));
+    let structs = |n: usize| format!(r#"{}1{}"#, r#"{"a":"#.repeat(n), "}".repeat(n));
+    let records = [lists(63), structs(64), lists(64), structs(65), lists(100_000), structs(64)];
+    let decoded = decode_with(&TableSchema::default(), options, &records);
+    let rejected: Vec<_> = decoded.rejected.iter().map(|rejected| (rejected.record, rejected.code)).collect();
+    assert_eq!(rejected, [2, 3, 4].map(|record| (record, "json.depth")));
+    assert_eq!(decoded.row_records, [0, 1, 5]);
 }
 
 #[test]
