@@ -182,14 +182,17 @@ struct Running {
     progress: watch::Receiver<Progress>,
     state: watch::Receiver<PipelineState>,
     stop: CancellationToken,
-    task: JoinHandle<bool>,
+    /// `None` once somebody waits for its end.
+    task: Option<JoinHandle<bool>>,
 }
 
 impl Running {
     /// Waits for the task's own end; whether it delivered everything.
     async fn finished(mut self) -> bool {
-        let ended = (&mut self.task).await;
-        ended.unwrap_or(false)
+        match self.task.take() {
+            Some(task) => task.await.unwrap_or(false),
+            None => true,
+        }
     }
 }
 
@@ -332,8 +335,17 @@ impl Shared {
     pub(crate) async fn update(&self, spec: PipelineSpec) -> Result<(), ControlError> {
         let _one_at_a_time = self.changes.lock().await;
         self.check(&spec)?;
-        self.stop(&spec.name).await?;
+        let before = self.changeable(&spec.name)?;
         let stored = spec.clone();
+        if before == (PipelineSpec { owner: before.owner.clone(), ..spec.clone() }) {
+            // Only what the front door keeps with it: nothing that runs changes.
+            self.on_ledger(move |ledger| ledger.put_pipeline(&stored)).await?;
+            if let Some(running) = self.running().get_mut(&spec.name) {
+                running.spec = spec;
+            }
+            return Ok(());
+        }
+        self.stop(&spec.name).await;
         self.on_ledger(move |ledger| ledger.put_pipeline(&stored)).await?;
         let progress = self.register(&spec).await?;
         self.start(spec, false, progress)
@@ -341,9 +353,11 @@ impl Shared {
 
     pub(crate) async fn delete(&self, name: &str) -> Result<(), ControlError> {
         let _one_at_a_time = self.changes.lock().await;
-        let spec = self.stop(name).await?;
+        let spec = self.changeable(name)?;
+        self.stop(name).await;
         let removed = name.to_string();
         self.on_ledger(move |ledger| ledger.remove_pipeline(&removed)).await?;
+        self.running().remove(name);
         self.watermarks.forget(&spec.stream, name);
         if !self.running().values().any(|other| other.spec.stream == spec.stream) {
             self.streams.write().unwrap_or_else(PoisonError::into_inner).remove(&spec.stream);
@@ -357,22 +371,25 @@ impl Shared {
         Ok(())
     }
 
-    /// Stops a pipeline that was made through an API; its settings.
-    async fn stop(&self, name: &str) -> Result<PipelineSpec, ControlError> {
-        let running = {
-            let mut pipelines = self.running();
-            match pipelines.get(name) {
-                None => return Err(ControlError::NotFound(name.to_string())),
-                Some(running) if running.configured => {
-                    return Err(ControlError::Configured(name.to_string()));
-                }
-                Some(_) => pipelines.remove(name).expect("it is there"),
-            }
-        };
-        let spec = running.spec.clone();
-        running.stop.cancel();
-        running.finished().await;
-        Ok(spec)
+    /// The settings of a pipeline that was made through an API.
+    fn changeable(&self, name: &str) -> Result<PipelineSpec, ControlError> {
+        match self.running().get(name) {
+            None => Err(ControlError::NotFound(name.to_string())),
+            Some(running) if running.configured => Err(ControlError::Configured(name.to_string())),
+            Some(running) => Ok(running.spec.clone()),
+        }
+    }
+
+    /// Stops a pipeline's task and waits for its end. The pipeline stays
+    /// visible meanwhile.
+    async fn stop(&self, name: &str) {
+        let task = self.running().get_mut(name).and_then(|running| {
+            running.stop.cancel();
+            running.task.take()
+        });
+        if let Some(task) = task {
+            task.await.unwrap_or(false);
+        }
     }
 
     fn check(&self, spec: &PipelineSpec) -> Result<(), ControlError> {
@@ -422,7 +439,7 @@ impl Shared {
             progress: progress_sender,
             state: state_sender,
         };
-        let task = tokio::spawn(pipeline.run());
+        let task = Some(tokio::spawn(pipeline.run()));
         self.streams.write().unwrap_or_else(PoisonError::into_inner).insert(spec.stream.clone());
         let name = spec.name.clone();
         let running = Running { spec, configured, destination: opened.name, progress, state, stop, task };

@@ -28,7 +28,7 @@ async fn a_created_pipeline_survives_a_restart() {
     send(&engine, "events", 5..10).await;
     wait_for(&engine, "p", |s| s.counts.delivered == 10).await;
     assert_eq!(lakes.numbers("lake"), (0..10).collect::<Vec<_>>());
-    drop(engine);
+    engine.drain(Duration::ZERO).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,7 +69,7 @@ async fn a_stream_made_anew_is_another_stream() {
     assert_eq!(engine.control().delete("p").await, Err(ControlError::NotFound("p".into())));
     let committed = engine.control().batches(None, 100).await.unwrap();
     assert!(committed.len() >= 2, "batches of removed pipelines stay for the audit");
-    drop(engine);
+    engine.drain(Duration::ZERO).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,7 +85,7 @@ async fn a_configured_pipeline_is_changed_in_its_file_only() {
     wrong.destination = serde_json::json!("lake");
     wrong.shape.path = "!{nonsense".to_string();
     assert!(matches!(engine.control().create(wrong).await, Err(ControlError::Invalid(_))));
-    drop(engine);
+    engine.drain(Duration::ZERO).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

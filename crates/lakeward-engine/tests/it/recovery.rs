@@ -59,7 +59,7 @@ async fn a_planned_batch_keeps_its_shape_over_a_restart() {
         folders.contains(&true) && folders.contains(&false),
         "the first batch as planned, the next as configured"
     );
-    drop(engine);
+    engine.drain(Duration::ZERO).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,7 +77,7 @@ async fn a_batch_begun_for_another_destination_stops_the_pipeline() {
     let status = wait_for(&engine, "p", |s| matches!(s.state, PipelineState::Halted { .. })).await;
     assert!(matches!(status.state, PipelineState::Halted { code, .. } if code == "LW-1004"));
     assert_eq!(lakes.numbers("new"), Vec::<u64>::new());
-    drop(engine);
+    engine.drain(Duration::ZERO).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,5 +106,5 @@ async fn a_second_engine_on_the_same_state_is_told_who_holds_it() {
     };
     assert!(message.contains(&std::process::id().to_string()), "{message}");
     first.drain(Duration::from_secs(10)).await;
-    open(state.path(), &lakes, vec![]).await;
+    open(state.path(), &lakes, vec![]).await.drain(Duration::ZERO).await;
 }
