@@ -38,6 +38,8 @@ pub struct Input<'a> {
     pub schema: &'a TableSchema,
     /// When the batch was planned.
     pub planned_at: Timestamp,
+    /// About how many bytes the records have, or 0: only for making room.
+    pub expected_bytes: u64,
 }
 
 /// A batch as files.
@@ -205,6 +207,7 @@ impl Prepared<'_> {
         let options = DecodeOptions {
             columns: shape.columns.clone(),
             column_limit: shape.column_limit,
+            expected_bytes: self.input.expected_bytes,
             ..DecodeOptions::default()
         };
         let mut decoder = Decoder::new(self.input.schema, options);
@@ -295,7 +298,8 @@ impl Prepared<'_> {
 
     fn quarantine_file(&self, records: &[Quarantined], index: usize) -> Result<DataFile, ShapeError> {
         let input = self.input;
-        let context = Context { stream: input.stream, pipeline: input.pipeline, planned_at: input.planned_at };
+        let context =
+            Context { stream: input.stream, pipeline: input.pipeline, planned_at: input.planned_at };
         let lines = quarantine::render(records, &context, &input.shape.naming);
         let oldest = records.first().map_or(input.planned_at, |record| record.received_at);
         let prefix = self.error_path.evaluate(&self.moment(oldest, index, CONVERSION_FAILED));
@@ -341,7 +345,8 @@ impl Prepared<'_> {
 impl Arrived {
     /// Decodes a block and keeps the original bytes of what was rejected.
     fn take(&mut self, decoder: &mut Decoder, block: &RecordBlock) -> Result<(), ShapeError> {
-        let first = u32::try_from(self.records).map_err(|_| DecodeError::TooLarge { limit: u64::from(u32::MAX) })?;
+        let first =
+            u32::try_from(self.records).map_err(|_| DecodeError::TooLarge { limit: u64::from(u32::MAX) })?;
         self.arrivals.push((first, block.received_at));
         decoder.push(block)?;
         for rejected in &decoder.rejected()[self.quarantined.len()..] {

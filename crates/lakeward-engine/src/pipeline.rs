@@ -180,20 +180,22 @@ impl Pipeline {
     /// Waits until a batch from `from` on is due, plans it and builds it.
     /// `None` once the process drains and nothing is pending.
     async fn prepare(self: Arc<Self>, from: Offset, schema: TableSchema) -> Result<Option<Prepared>, Halt> {
-        let Some(span) = self.next_span(from).await? else { return Ok(None) };
+        let Some((span, source_bytes)) = self.next_span(from).await? else { return Ok(None) };
         let plan = Plan {
             batch: BatchId::derive(self.incarnation, &self.spec.stream, &self.spec.name, span),
             span,
             shape: self.spec.shape.clone(),
             destination: self.destination_name.clone(),
             planned_at: self.clock.now(),
+            source_bytes,
         };
         self.build(plan, schema).await.map(Some)
     }
 
-    /// Waits until a batch from `from` on is due. `None` once the pipeline is
+    /// Waits until a batch from `from` on is due: its span and about how many
+    /// bytes it has. `None` once the pipeline is
     /// to stop, or the process drains and nothing is pending.
-    async fn next_span(&self, from: Offset) -> Result<Option<Span>, Halt> {
+    async fn next_span(&self, from: Offset) -> Result<Option<(Span, u64)>, Halt> {
         let mut ends = self.journal.watch(&self.spec.stream).ok_or(ReadError::UnknownStream)?;
         let mut filling = Filling::new(from, self.spec.batch);
         let pause = LOOK_EVERY.min(self.spec.batch.age / 4);
@@ -202,7 +204,7 @@ impl Pipeline {
             let end = *ends.borrow_and_update();
             self.look(&mut filling, end)?;
             let wait = match filling.decide(self.clock.now(), draining) {
-                Decision::Cut(span) => return Ok(Some(span)),
+                Decision::Cut(span) => return Ok(Some((span, filling.bytes()))),
                 Decision::Empty if draining => return Ok(None),
                 Decision::Empty => Duration::MAX,
                 Decision::Wait(wait) => wait,
@@ -250,6 +252,7 @@ impl Pipeline {
                 shape: &plan.shape,
                 schema: &schema,
                 planned_at: plan.planned_at,
+                expected_bytes: plan.source_bytes,
             };
             let blocks = Blocks { journal: &self.journal, spec: &self.spec, at: plan.span.from, to: plan.span.to, read: Vec::new().into_iter() };
             let Built { files, schema: after, counts } = build::build(&input, blocks).map_err(|error| match error {

@@ -25,6 +25,9 @@ pub struct Plan {
     pub destination: String,
     /// When it was planned.
     pub planned_at: Timestamp,
+    /// About how many bytes its records have: room is made for them at once.
+    #[serde(default)]
+    pub source_bytes: u64,
 }
 
 /// One append in the journal, as far as planning is concerned.
@@ -73,6 +76,12 @@ impl Filling {
     #[must_use]
     pub fn next(&self) -> Offset {
         self.to
+    }
+
+    /// Bytes of the records so far.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Whether a limit is reached, so that further frames need not be looked at.

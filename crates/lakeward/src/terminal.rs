@@ -60,7 +60,7 @@ impl Output {
 pub(crate) fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
-    table.set_header(head.iter().map(|name| Cell::new(name)));
+    table.set_header(head.iter().map(Cell::new));
     table
 }
 

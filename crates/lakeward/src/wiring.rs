@@ -13,7 +13,7 @@ use crate::config::{Config, DestinationConfig};
 #[serde(untagged)]
 enum Stored {
     /// From the configuration file.
-    Configured(DestinationConfig),
+    Configured(Box<DestinationConfig>),
     /// A bucket that a Firehose client named.
     Bucket(Bucket),
 }
@@ -36,7 +36,10 @@ pub(crate) fn lake_config(
     destination: &serde_json::Value,
 ) -> Result<LakeConfig, String> {
     match Stored::deserialize(destination) {
-        Ok(Stored::Configured(DestinationConfig::Lake(lake))) => Ok(lake),
+        Ok(Stored::Configured(configured)) => {
+            let DestinationConfig::Lake(lake) = *configured;
+            Ok(lake)
+        }
         Ok(Stored::Bucket(Bucket { bucket })) => {
             let mut lake = buckets.clone();
             lake.url = lake.url.replace("{bucket}", &bucket);

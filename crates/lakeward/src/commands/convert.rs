@@ -88,6 +88,7 @@ impl Convert {
             // columns of the next one are known from the start.
             let mut schema = TableSchema::default();
             while let Some(piece) = next(&receiver) {
+                let expected_bytes = piece.blocks.iter().map(|block| block.records.data.len() as u64).sum();
                 let input = Input {
                     batch: piece.id,
                     stream: &stream,
@@ -95,6 +96,7 @@ impl Convert {
                     shape: &shape,
                     schema: &schema,
                     planned_at: Timestamp(0),
+                    expected_bytes,
                 };
                 let blocks = piece.blocks.into_iter().map(Ok::<_, std::convert::Infallible>);
                 let built = build::build(&input, blocks).map_err(|error| match error {
