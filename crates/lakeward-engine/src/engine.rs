@@ -421,6 +421,7 @@ impl Shared {
     fn start(&self, spec: PipelineSpec, configured: bool, progress: Progress) -> Result<(), ControlError> {
         let opened = (self.open_destination)(&spec.destination).map_err(ControlError::Invalid)?;
         let incarnation = progress.incarnation;
+        let destination = opened.name.clone();
         let (progress_sender, progress) = watch::channel(progress);
         let (state_sender, state) = watch::channel(PipelineState::Idle);
         let stop = CancellationToken::new();
@@ -429,8 +430,8 @@ impl Shared {
             journal: self.journal.clone(),
             ledger: Arc::clone(&self.ledger),
             clock: Arc::clone(&self.clock),
-            destination: opened.destination,
-            destination_name: opened.name.clone(),
+            destination: opened,
+            reopen: (!configured).then(|| Arc::clone(&self.open_destination)),
             retention: self.retention,
             incarnation,
             watermarks: Arc::clone(&self.watermarks),
@@ -442,7 +443,7 @@ impl Shared {
         let task = Some(tokio::spawn(pipeline.run()));
         self.streams.write().unwrap_or_else(PoisonError::into_inner).insert(spec.stream.clone());
         let name = spec.name.clone();
-        let running = Running { spec, configured, destination: opened.name, progress, state, stop, task };
+        let running = Running { spec, configured, destination, progress, state, stop, task };
         self.running().insert(name, running);
         Ok(())
     }

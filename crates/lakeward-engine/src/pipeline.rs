@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
 
 use crate::deliver::deliver;
-use crate::engine::Watermarks;
+use crate::engine::{OpenDestination, Opened, Watermarks};
 use crate::ledger::{BatchRecord, Commit, Counts, Ledger, LedgerError, Progress};
 use crate::plan::{Decision, Filling, Frame, Plan};
 use crate::spec::PipelineSpec;
@@ -31,8 +31,10 @@ pub(crate) struct Pipeline {
     pub(crate) journal: Journal,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) clock: SharedClock,
-    pub(crate) destination: Arc<dyn Destination>,
-    pub(crate) destination_name: String,
+    pub(crate) destination: Opened,
+    /// How other destinations are opened: a batch that was begun for one is
+    /// finished there. `None` for pipelines of the configuration file.
+    pub(crate) reopen: Option<OpenDestination>,
     pub(crate) retention: Duration,
     pub(crate) incarnation: uuid::Uuid,
     pub(crate) watermarks: Arc<Watermarks>,
@@ -46,6 +48,7 @@ pub(crate) struct Pipeline {
 /// A batch that is built and waits for its turn.
 struct Prepared {
     plan: Plan,
+    destination: Arc<dyn Destination>,
     batch: Batch,
     counts: Counts,
     /// The schema after this batch, and whether the batch changed it.
@@ -124,7 +127,7 @@ impl Pipeline {
             let mut early = None;
             let clock = Stopwatch::start();
             let receipt = {
-                let delivery = deliver(&self.spec.name, &*self.destination, &prepared.batch, &self.state);
+                let delivery = deliver(&self.spec.name, &*prepared.destination, &prepared.batch, &self.state);
                 tokio::pin!(delivery);
                 loop {
                     tokio::select! {
@@ -159,12 +162,6 @@ impl Pipeline {
         })
         .await??;
         if let Some(plan) = &plan {
-            if plan.destination != self.destination_name {
-                return Err(Halt::Destination {
-                    planned: plan.destination.clone(),
-                    configured: self.destination_name.clone(),
-                });
-            }
             info!(pipeline = self.spec.name, batch = %plan.batch, span = %plan.span, "finishing the batch that was begun before the restart");
         }
         Ok((plan, self.progress.borrow().delivered_to, schema))
@@ -185,7 +182,8 @@ impl Pipeline {
             batch: BatchId::derive(self.incarnation, &self.spec.stream, &self.spec.name, span),
             span,
             shape: self.spec.shape.clone(),
-            destination: self.destination_name.clone(),
+            destination: self.destination.name.clone(),
+            reopen: self.reopen.as_ref().map(|_| self.spec.destination.clone()),
             planned_at: self.clock.now(),
             source_bytes,
         };
@@ -242,8 +240,26 @@ impl Pipeline {
         Ok(())
     }
 
+    /// The destination that the batch was planned for.
+    fn destination_of(&self, plan: &Plan) -> Result<Arc<dyn Destination>, Halt> {
+        if plan.destination == self.destination.name {
+            return Ok(Arc::clone(&self.destination.destination));
+        }
+        let elsewhere = || Halt::Destination {
+            planned: plan.destination.clone(),
+            configured: self.destination.name.clone(),
+        };
+        match (&self.reopen, &plan.reopen) {
+            (Some(open), Some(planned)) => {
+                open(planned).map(|opened| opened.destination).map_err(|_| elsewhere())
+            }
+            _ => Err(elsewhere()),
+        }
+    }
+
     /// Builds a planned batch on a blocking thread.
     async fn build(self: Arc<Self>, plan: Plan, schema: TableSchema) -> Result<Prepared, Halt> {
+        let destination = self.destination_of(&plan)?;
         tokio::task::spawn_blocking(move || {
             let input = build::Input {
                 batch: plan.batch,
@@ -276,6 +292,7 @@ impl Pipeline {
                 },
                 schema: after.unwrap_or(schema),
                 schema_changed,
+                destination,
                 plan,
             })
         })
@@ -302,7 +319,7 @@ impl Pipeline {
         let record = BatchRecord {
             pipeline: self.spec.name.clone(),
             incarnation: self.incarnation,
-            destination: self.destination_name.clone(),
+            destination: prepared.plan.destination.clone(),
             batch: prepared.plan.batch,
             span: prepared.plan.span,
             counts,

@@ -23,6 +23,11 @@ pub struct Plan {
     /// Where it goes. A restart with another destination must not finish the
     /// batch there.
     pub destination: String,
+    /// How to open that destination again, for pipelines that were made
+    /// through an API: theirs hold no credentials. `None` for pipelines of the
+    /// configuration file, where only the file says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reopen: Option<serde_json::Value>,
     /// When it was planned.
     pub planned_at: Timestamp,
     /// About how many bytes its records have: room is made for them at once.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lakeward_engine::{AcceptError, ControlError};
+use lakeward_model::conformance::Fault;
 use lakeward_model::{Origin, StreamName};
 
 use crate::bench::{Lakes, open, pipeline, record, send, try_open, wait_for};
@@ -45,6 +46,26 @@ async fn an_update_loses_and_doubles_nothing() {
     }
     wait_for(&engine, "p", |s| s.counts.delivered == 200).await;
     assert_eq!(lakes.numbers("lake"), (0..200).collect::<Vec<_>>());
+    assert!(engine.drain(Duration::from_secs(10)).await);
+}
+
+/// Firehose's UpdateDestination with another bucket, while a batch is under
+/// way to the former one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_under_way_is_finished_where_it_was_begun() {
+    let state = tempfile::tempdir().unwrap();
+    let lakes = Lakes::new(&["old", "new"]);
+    let engine = open(state.path(), &lakes, vec![]).await;
+    lakes.faults("old", [Fault::HoldAfterWrite]);
+    engine.control().create(pipeline("p", "events", "old")).await.unwrap();
+    send(&engine, "events", 0..10).await;
+    lakes.held("old", 1).await;
+    send(&engine, "events", 10..30).await;
+    engine.control().update(pipeline("p", "events", "new")).await.unwrap();
+    wait_for(&engine, "p", |s| s.counts.delivered == 30).await;
+    let (old, new) = (lakes.numbers("old"), lakes.numbers("new"));
+    assert!(!old.is_empty() && !new.is_empty());
+    assert_eq!([old, new].concat(), (0..30).collect::<Vec<_>>());
     assert!(engine.drain(Duration::from_secs(10)).await);
 }
 

@@ -82,11 +82,15 @@ pub(crate) struct JournalConfig {
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationText")]
     pub(crate) retention: Duration,
-    /// How long a repeated `Idempotency-Key` gets the first answer again.
-    /// Default `24h`.
+    /// How long a repeated `Idempotency-Key` gets the first answer again, as
+    /// long as no more than `request_keys` others came since. Default `24h`.
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationText")]
     pub(crate) request_key_window: Duration,
+    /// How many request keys are remembered for a stream, at about 200 bytes
+    /// of memory each; the oldest are forgotten first. Every SDK call to the
+    /// Firehose API takes one too. Default 262,144.
+    pub(crate) request_keys: usize,
 }
 
 impl Default for JournalConfig {
@@ -96,6 +100,7 @@ impl Default for JournalConfig {
             segment: 64 << 20,
             retention: Duration::from_secs(24 * 3600),
             request_key_window: Duration::from_secs(24 * 3600),
+            request_keys: 262_144,
         }
     }
 }
@@ -239,6 +244,7 @@ impl Config {
             segment_bytes: self.journal.segment,
             disk_bytes_max: self.journal.disk_max,
             request_key_window: self.journal.request_key_window,
+            request_keys_max: self.journal.request_keys,
             ..lakeward_journal::Options::default()
         }
     }
