@@ -23,10 +23,10 @@ class GivenS3(servers.SeaweedFS):
     """The server that `cargo xtask test` started."""
 
     def __init__(self):
-        self.endpoint = os.environ["LAKEWARD_TEST_S3_ENDPOINT"]
+        self.endpoint = os.environ["LAKEWARD_TEST_S3"]
         self.bucket = os.environ["LAKEWARD_TEST_S3_BUCKET"]
         self.access_key = os.environ["LAKEWARD_TEST_S3_ACCESS_KEY"]
-        self.secret_key = os.environ["LAKEWARD_TEST_S3_SECRET"]
+        self.secret_key = os.environ["LAKEWARD_TEST_S3_SECRET_KEY"]
 
     def stop(self):
         pass
@@ -34,7 +34,7 @@ class GivenS3(servers.SeaweedFS):
 
 @pytest.fixture(scope="session")
 def s3():
-    server = GivenS3() if "LAKEWARD_TEST_S3_ENDPOINT" in os.environ else servers.SeaweedFS()
+    server = GivenS3() if "LAKEWARD_TEST_S3" in os.environ else servers.SeaweedFS()
     yield server
     server.stop()
 

@@ -124,9 +124,9 @@ class SeaweedFS:
     def environment(self):
         """What the Rust tests and pytest look for."""
         return {
-            "LAKEWARD_TEST_S3_ENDPOINT": self.endpoint,
+            "LAKEWARD_TEST_S3": self.endpoint,
             "LAKEWARD_TEST_S3_ACCESS_KEY": ACCESS_KEY,
-            "LAKEWARD_TEST_S3_SECRET": SECRET_KEY,
+            "LAKEWARD_TEST_S3_SECRET_KEY": SECRET_KEY,
             "LAKEWARD_TEST_S3_BUCKET": self.bucket,
         }
 

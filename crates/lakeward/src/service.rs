@@ -9,7 +9,7 @@ use lakeward_model::clock::SystemClock;
 use lakeward_model::{Secret, ids};
 use lakeward_server::Backend;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -80,20 +80,17 @@ impl Service {
         self.engine.control()
     }
 
-    /// Serves until SIGTERM or SIGINT, then drains; a second signal stops at
-    /// once. Either way nothing that was acknowledged is lost.
-    pub(crate) async fn until_stopped(self, grace: Duration) -> anyhow::Result<Code> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+    /// Serves until a signal comes, then drains; a second signal stops at once.
+    /// Either way nothing that was acknowledged is lost.
+    pub(crate) async fn until_stopped(self, mut signals: Signals, grace: Duration) -> Code {
+        signals.next().await;
         info!(grace = ?grace, "stopping: no new requests, delivering what is pending; a second signal stops at once");
         tokio::select! {
-            complete = self.stop(grace) => Ok(if complete { Code::Done } else { Code::TryAgain }),
-            _ = terminate.recv() => { warn!("stopped at once; what is pending stays in the journal"); Ok(Code::TryAgain) }
-            _ = interrupt.recv() => { warn!("stopped at once; what is pending stays in the journal"); Ok(Code::TryAgain) }
+            complete = self.stop(grace) => if complete { Code::Done } else { Code::TryAgain },
+            () = signals.next() => {
+                warn!("stopped at once; what is pending stays in the journal");
+                Code::TryAgain
+            }
         }
     }
 
@@ -109,6 +106,27 @@ impl Service {
             warn!("stopped: what is pending stays in the journal for the next start");
         }
         complete
+    }
+}
+
+/// SIGTERM and SIGINT. Made before the service starts, so that a signal that
+/// comes with the first "listening" line drains too.
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Takes both signals over from the operating system's default.
+    pub(crate) fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use lakeward_model::StreamName;
 
 use crate::config::{Config, DestinationConfig};
 use crate::exit::Code;
-use crate::service::Service;
+use crate::service::{Service, Signals};
 use crate::terminal::Output;
 
 /// Serve without a configuration. Every stream that a client names is created
@@ -69,6 +69,7 @@ impl Dev {
     pub(crate) async fn run(self, out: &Output) -> anyhow::Result<Code> {
         let mut config = config(&self.dir);
         config.listen = self.listen;
+        let signals = Signals::listen()?;
         let service = Service::start(&config, Some(auto_pipeline(&self.dir, self.age))).await?;
         let url = format!("{}://{}", service.scheme, service.addr);
         if out.is_json() {
@@ -84,6 +85,6 @@ impl Dev {
         out.say(format!("  curl -X POST {url}/v1/streams/my-events/records --data-binary @events.ndjson"));
         out.say("See what came:");
         out.say(format!("  lakeward status --dir {0}    lakeward ls --dir {0}", self.dir.display()));
-        service.until_stopped(config.drain_grace).await
+        Ok(service.until_stopped(signals, config.drain_grace).await)
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::config::Config;
 use crate::exit::Code;
-use crate::service::Service;
+use crate::service::{Service, Signals};
 use crate::terminal::Output;
 
 /// Serve as a configuration file says. SIGTERM or Ctrl-C delivers what is
@@ -19,6 +19,7 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) async fn run(self, out: &Output) -> anyhow::Result<Code> {
         let config = Config::read(&self.config)?;
+        let signals = Signals::listen()?;
         let service = Service::start(&config, None).await?;
         let url = format!("{}://{}", service.scheme, service.addr);
         if out.is_json() {
@@ -28,6 +29,6 @@ impl Run {
         for pipeline in service.control().status() {
             out.say(format!("  {} -> {}  ({})", pipeline.stream, pipeline.destination, pipeline.pipeline));
         }
-        service.until_stopped(config.drain_grace).await
+        Ok(service.until_stopped(signals, config.drain_grace).await)
     }
 }
