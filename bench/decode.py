@@ -172,12 +172,11 @@ def print_table(kind, about, results):
     print("  read back equal by DuckDB and pyarrow: every row, every column", flush=True)
 
 
-def decode_alone(kinds, mb, runs):
+def decode_alone(files):
     """Decoding without encoding, beside simd-json's tokeniser: a program of the columnar crate prints it."""
     command = ["cargo", "run", "--quiet", "--release", "-p", "lakeward-columnar", "--example", "decode", "--"]
-    print("\ndecode alone (NDJSON to Arrow), one thread, events of the same three kinds", flush=True)
-    for kind in kinds:
-        subprocess.run([*command, str(mb), str(runs), kind], cwd=ROOT, check=True)
+    print("\ndecode alone (NDJSON to Arrow) of the same files, one thread", flush=True)
+    subprocess.run([*command, *map(str, files)], cwd=ROOT, check=True)
 
 
 def main():
@@ -191,7 +190,7 @@ def main():
         folder = pathlib.Path(folder)
         kinds = arguments.kind or list(peers.SCHEMAS)
         results = [measure(kind, arguments, folder) for kind in kinds]
-        decode_alone(kinds, min(arguments.mb, 64), arguments.runs)
+        decode_alone(folder / f"{kind}.ndjson" for kind in kinds)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2))
 

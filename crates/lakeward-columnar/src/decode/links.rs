@@ -1,13 +1,17 @@
 //! The prediction: which bytes come after which field.
 //!
 //! Every place in an object (its start, and the end of each known field)
-//! remembers the exact bytes that came next the last two times: separator,
+//! remembers the exact bytes that came next, the last [`WAYS`] different ones: separator,
 //! whitespace, key, colon, and as much of the value as says what it is. A hit
 //! is one wide comparison. A pattern is only ever a copy of bytes that the
 //! general path has accepted at the same place, so a hit is valid JSON.
 
 use super::input::{CHUNK, Input, equal};
 use super::node::NodeId;
+
+/// How many different patterns a place remembers: streams often hold a few
+/// kinds of events by turns, and each of them goes on in its own way.
+const WAYS: usize = 4;
 
 /// The longest pattern.
 const PATTERN: usize = 2 * CHUNK;
@@ -82,7 +86,7 @@ impl Place {
 
 /// What is predicted at every place.
 #[derive(Debug, Default)]
-pub(super) struct Links(Vec<[Link; 2]>);
+pub(super) struct Links(Vec<[Link; WAYS]>);
 
 impl Links {
     /// The prediction for `place` that matches what is at `at`, where `chunk`
@@ -95,11 +99,7 @@ impl Links {
         at: usize,
         chunk: &[u8; CHUNK],
     ) -> Option<&Link> {
-        let [first, second] = self.0.get(place.0 as usize)?;
-        if first.matches(input, at, chunk) {
-            return Some(first);
-        }
-        second.matches(input, at, chunk).then_some(second)
+        self.0.get(place.0 as usize)?.iter().find(|link| link.matches(input, at, chunk))
     }
 
     /// Remembers that `pattern` came at `place`.
@@ -109,7 +109,7 @@ impl Links {
         }
         let index = place.0 as usize;
         if index >= self.0.len() {
-            self.0.resize(index + 1, [Link::NONE; 2]);
+            self.0.resize(index + 1, [Link::NONE; WAYS]);
         }
         let mut bytes = [[0; CHUNK]; 2];
         bytes.as_flattened_mut()[..pattern.len()].copy_from_slice(pattern);
@@ -117,11 +117,12 @@ impl Links {
         let masks = [mask as u32, (mask >> CHUNK) as u32];
         let link = Link { pattern: bytes, masks, len: pattern.len() as u32, child, lead };
         let links = &mut self.0[index];
-        *links = [link, links[0]];
+        links.rotate_right(1);
+        links[0] = link;
     }
 
     /// The bytes they occupy.
     pub(super) fn memory(&self) -> usize {
-        self.0.capacity() * size_of::<[Link; 2]>()
+        self.0.capacity() * size_of::<[Link; WAYS]>()
     }
 }
