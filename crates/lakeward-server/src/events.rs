@@ -91,7 +91,9 @@ fn layout(headers: &HeaderMap) -> Result<Layout, Refusal> {
         | "application/ndjson"
         | "application/jsonl"
         | "application/x-jsonlines"
-        | "text/plain" => Ok(Layout::Lines),
+        | "text/plain"
+        // What `curl --data-binary` says of any file.
+        | "application/x-www-form-urlencoded" => Ok(Layout::Lines),
         "application/json" => Ok(Layout::Json),
         _ => Err(Refusal::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,

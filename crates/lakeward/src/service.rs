@@ -7,7 +7,7 @@ use std::time::Duration;
 use lakeward_engine::{AutoPipeline, Control, Engine, EngineOptions, Holder, OpenEngineError};
 use lakeward_model::clock::SystemClock;
 use lakeward_model::{Secret, ids};
-use lakeward_server::Backend;
+use lakeward_server::{Backend, ServeError};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -64,7 +64,13 @@ impl Service {
             },
             shutdown.clone(),
         )
-        .await?;
+        .await
+        .map_err(|error| match error {
+            ServeError::Listen { .. } => {
+                coded(Code::Unavailable, format!("{error}; choose another with `listen` (or --listen)"))
+            }
+            other => coded(Code::Configuration, other.to_string()),
+        })?;
         let addr = doors.addr();
         let scheme = if config.tls.is_some() { "https" } else { "http" };
         let holder = Holder {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
@@ -44,11 +44,13 @@ impl Output {
         if self.json || !std::io::stderr().is_terminal() {
             bar.set_draw_target(ProgressDrawTarget::hidden());
         }
-        let style = ProgressStyle::with_template(
-            "{msg:<12} {bar:32.cyan/blue} {human_pos:>10} of {human_len} {prefix}  {per_sec}  {eta}",
-        );
-        if let Ok(style) = style {
-            bar.set_style(style);
+        let template = "{msg:<10} {bar:24.cyan/blue} {human_pos} of {human_len}  {rate}  {eta}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+                // A progress bar that cannot be drawn is no reason to stop.
+                let _ = write!(out, "{}/s", count(state.per_sec() as u64));
+            };
+            bar.set_style(style.with_key("rate", rate));
         }
         bar.set_message(what.to_string());
         bar.enable_steady_tick(Duration::from_millis(100));
@@ -80,6 +82,16 @@ pub(crate) fn count(n: u64) -> String {
         out.push(digit);
     }
     out
+}
+
+/// `1 row`, `2,000 rows`.
+pub(crate) fn plural(n: u64, what: &str) -> String {
+    format!("{} {what}{}", count(n), if n == 1 { "" } else { "s" })
+}
+
+/// An instant to the second.
+pub(crate) fn instant(at: lakeward_model::Timestamp) -> String {
+    lakeward_model::Timestamp(at.micros().div_euclid(1_000_000) * 1_000_000).to_string()
 }
 
 /// Bytes with a unit: `12.3 MiB`.

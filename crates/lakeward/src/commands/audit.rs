@@ -8,7 +8,7 @@ use lakeward_engine::PipelineStatus;
 use super::target::{Inspected, TargetArguments};
 use crate::audit::{self, Audit as PipelineAudit};
 use crate::config::Config;
-use crate::exit::Code;
+use crate::exit::{Code, coded};
 use crate::terminal::{Output, count};
 use crate::wiring;
 
@@ -40,6 +40,14 @@ pub(crate) async fn audit_all(
 ) -> anyhow::Result<Vec<PipelineAudit>> {
     let mut statuses: HashMap<String, PipelineStatus> =
         inspected.status().await?.into_iter().map(|status| (status.pipeline.clone(), status)).collect();
+    if let Some(only) = only
+        && !statuses.contains_key(only)
+    {
+        let mut known: Vec<&str> = statuses.keys().map(String::as_str).collect();
+        known.sort_unstable();
+        let message = format!("there is no pipeline {only}; there are: {}", known.join(", "));
+        return Err(coded(Code::Usage, message));
+    }
     let batches = inspected.batches().await?;
     let mut audits = Vec::new();
     for spec in inspected.pipelines(config).await? {

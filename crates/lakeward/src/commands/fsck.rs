@@ -1,7 +1,7 @@
 //! `lakeward fsck`: what the journal on disk holds, and what can be repaired.
 
 use crate::commands::target::TargetArguments;
-use crate::exit::Code;
+use crate::exit::{Code, coded};
 use crate::terminal::{self, Output, right};
 use lakeward_engine::StateLock;
 use lakeward_journal::fsck;
@@ -24,7 +24,8 @@ pub(crate) struct Fsck {
 impl Fsck {
     pub(crate) fn run(self, out: &Output) -> anyhow::Result<Code> {
         let config = self.target.config()?;
-        let _lock = StateLock::take(&config.state)?;
+        let _lock =
+            StateLock::take(&config.state).map_err(|error| coded(Code::Unavailable, error.to_string()))?;
         let journal = config.state.join("journal");
         let report =
             if self.repair { fsck::repair(&journal, self.give_up_damaged)? } else { fsck::check(&journal)? };

@@ -34,31 +34,31 @@ impl Ls {
             let lake = Lake::open(&lake)?;
             lakes.entry(lake.to_string()).or_insert(lake);
         }
-        let mut table = terminal::table(if self.long {
-            &["file", "bytes", "modified"][..]
-        } else {
-            &["folder", "files", "bytes", "newest"][..]
-        });
         let (mut files, mut bytes) = (0_u64, 0_u64);
         for (name, lake) in &lakes {
+            let mut table = terminal::table(if self.long {
+                &["file", "bytes", "modified"][..]
+            } else {
+                &["folder", "files", "bytes", "newest"][..]
+            });
             let mut folders: BTreeMap<String, (u64, u64, String)> = BTreeMap::new();
             let mut listing = lake.list(&self.prefix);
             while let Some(object) = listing.try_next().await? {
                 files += 1;
                 bytes += object.size;
                 let path = object.path.as_str();
-                let modified = object.modified.to_string();
+                let modified = terminal::instant(object.modified);
                 if out.is_json() {
                     out.json(&serde_json::json!({ "lake": name, "path": path, "bytes": object.size, "modified": modified }))?;
                 } else if self.long {
                     table.add_row([
-                        comfy_table::Cell::new(format!("{name}{path}")),
+                        comfy_table::Cell::new(path),
                         right(terminal::count(object.size)),
                         comfy_table::Cell::new(modified),
                     ]);
                 } else {
                     let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-                    let entry = folders.entry(format!("{name}{folder}")).or_default();
+                    let entry = folders.entry(folder.to_string()).or_default();
                     entry.0 += 1;
                     entry.1 += object.size;
                     entry.2 = modified.max(std::mem::take(&mut entry.2));
@@ -72,13 +72,13 @@ impl Ls {
                     comfy_table::Cell::new(newest),
                 ]);
             }
+            out.say(name);
+            out.say(table.to_string());
         }
         if out.is_json() {
             out.json(&serde_json::json!({ "ok": true, "files": files, "bytes": bytes }))?;
-        } else {
-            out.say(table.to_string());
-            out.say(format!("{} files, {}", terminal::count(files), terminal::bytes(bytes)));
         }
+        out.say(format!("{}, {}", terminal::plural(files, "file"), terminal::bytes(bytes)));
         Ok(Code::Done)
     }
 }

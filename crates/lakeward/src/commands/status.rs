@@ -61,6 +61,7 @@ pub(crate) fn table(all: &[PipelineStatus]) -> comfy_table::Table {
         row.extend(numbers.map(|n| right(terminal::count(n))));
         row.push(right(terminal::seconds(status.lag_seconds)));
         row.push(comfy_table::Cell::new(match &status.state {
+            PipelineState::Idle if status.pending > 0 => "filling".to_string(),
             PipelineState::Idle => "idle".to_string(),
             PipelineState::Delivering => "delivering".to_string(),
             PipelineState::Retrying { attempts, error } => format!("retrying ({attempts}): {error}"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use lakeward_engine::StoredRecord;
 use lakeward_model::Offset;
 
-use super::target::{Inspected, TargetArguments};
+use super::target::{Inspected, ServiceStatus, TargetArguments};
 use crate::exit::{Code, coded};
 use crate::terminal::Output;
 
@@ -34,6 +34,17 @@ impl Tail {
                 "the service does not run, so nothing comes in; start it first",
             ));
         };
+        let streams: Vec<String> = remote
+            .get::<ServiceStatus>("/v1/status")
+            .await?
+            .pipelines
+            .into_iter()
+            .map(|s| s.stream.to_string())
+            .collect();
+        if !streams.contains(&self.stream) {
+            let message = format!("there is no stream {}; there are: {}", self.stream, streams.join(", "));
+            return Err(coded(Code::Usage, message));
+        }
         let mut from = None;
         loop {
             let query = match from {

@@ -57,8 +57,8 @@ impl TargetArguments {
 
 /// What `/v1/status` answers, as far as it matters here.
 #[derive(serde::Deserialize)]
-struct ServiceStatus {
-    pipelines: Vec<PipelineStatus>,
+pub(crate) struct ServiceStatus {
+    pub(crate) pipelines: Vec<PipelineStatus>,
 }
 
 /// A service's state.

@@ -134,3 +134,13 @@ fn readable(pointer: &str) -> String {
     }
     if path.is_empty() { "(file)".to_string() } else { path }
 }
+
+/// Takes the value at `path`, as [`readable`] writes it, out of its object.
+pub(super) fn remove(value: &mut Value, path: &str) {
+    let pointer = format!("/{}", path.replace('[', "/").replace(']', "").replace('.', "/"));
+    if let Some((parent, key)) = pointer.rsplit_once('/')
+        && let Some(Value::Object(members)) = value.pointer_mut(parent)
+    {
+        members.remove(key);
+    }
+}

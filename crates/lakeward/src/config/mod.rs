@@ -201,6 +201,11 @@ impl Config {
         let mut problems = environment::interpolate(&mut value, &environment);
         problems.extend(check::against_schema(&value));
         if !problems.is_empty() {
+            // What is wrong beyond the form is said in the same breath, as far
+            // as the rest can be understood.
+            problems.iter().for_each(|problem| check::remove(&mut value, &problem.path));
+            let rest = serde_json::from_value(value).map(|config: Self| config.problems());
+            problems.extend(rest.unwrap_or_default());
             return Err(problems);
         }
         let config: Self = serde_json::from_value(value).map_err(|e| whole(e.to_string()))?;

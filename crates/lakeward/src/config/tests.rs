@@ -68,6 +68,13 @@ pipelines:
 }
 
 #[test]
+fn a_wrong_key_does_not_hide_what_else_is_wrong() {
+    let found = problems("{ stat: ./state, listen: 0.0.0.0:7999 }");
+    let paths: Vec<&str> = found.iter().map(|(path, _)| path.as_str()).collect();
+    assert_eq!(paths, ["stat", "auth"], "{found:?}");
+}
+
+#[test]
 fn what_the_schema_cannot_say_is_checked_too() {
     let pipeline = |output: &str| {
         format!(

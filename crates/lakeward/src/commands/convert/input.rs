@@ -28,6 +28,8 @@ pub(super) struct Lines {
     /// Lines given so far.
     lines: u64,
     ended: bool,
+    /// When the file was last written: its records' time of arrival.
+    written_at: Timestamp,
 }
 
 impl Lines {
@@ -38,6 +40,12 @@ impl Lines {
     /// The file cannot be read.
     pub(super) fn open(file: &Path, start: u64) -> io::Result<Self> {
         let mut reader = File::open(file)?;
+        let meta = reader.metadata()?;
+        if meta.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder; name the files in it"));
+        }
+        let since = meta.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let written_at = Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX));
         let reader: Box<dyn Read> = match file.extension().and_then(|e| e.to_str()) {
             Some("gz") => Box::new(flate2::read::MultiGzDecoder::new(reader)),
             Some("zst") => Box::new(zstd::Decoder::new(reader)?),
@@ -47,8 +55,14 @@ impl Lines {
                 Box::new(reader)
             }
         };
-        let mut lines =
-            Self { reader, rest: Vec::new(), at: start.saturating_sub(1), lines: 0, ended: false };
+        let mut lines = Self {
+            reader,
+            rest: Vec::new(),
+            at: start.saturating_sub(1),
+            lines: 0,
+            ended: false,
+            written_at,
+        };
         if start > 0 {
             lines.skip_line()?;
         }
@@ -77,7 +91,7 @@ impl Lines {
         let records = split(data);
         let first = Offset(self.lines);
         self.lines += records.len() as u64;
-        Ok(Some(RecordBlock { records, first, received_at: Timestamp(0) }))
+        Ok(Some(RecordBlock { records, first, received_at: self.written_at }))
     }
 
     /// About [`CHUNK`] bytes of whole lines, none of which starts `within`

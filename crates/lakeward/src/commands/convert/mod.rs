@@ -5,8 +5,7 @@ mod input;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use anyhow::Context;
-use lakeward_columnar::build::{self, BuiltCounts, Input};
+use lakeward_columnar::build::{self, BuildError, BuiltCounts, Input};
 use lakeward_columnar::schema::TableSchema;
 use lakeward_columnar::shape::Shape;
 use lakeward_model::clock::Stopwatch;
@@ -28,7 +27,9 @@ pub(crate) struct Convert {
     /// The folder to write to.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Where files go below it: `day=!{event:timestamp:yyyy-MM-dd}/`.
+    /// Where files go below it: `day=!{event:timestamp:yyyy-MM-dd}/`. Without an
+    /// expression, folders by the hour in which the input was last written
+    /// follow.
     #[arg(long, default_value = "data/", value_name = "TEMPLATE")]
     path: String,
     /// Where records that cannot be read go.
@@ -41,11 +42,11 @@ pub(crate) struct Convert {
     #[arg(long, value_enum)]
     compression: Option<CompressionName>,
     /// How many threads convert at the same time.
-    #[arg(long, default_value_t = 1)]
-    threads: usize,
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: u16,
     /// How much input makes one set of files, in MiB.
-    #[arg(long, default_value_t = 128)]
-    batch_mib: usize,
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    batch_mib: u16,
 }
 
 /// A part of the input that one thread converts.
@@ -79,15 +80,14 @@ impl Convert {
         let job = Job {
             shape: &shape,
             out: &self.out,
-            batch_bytes: (self.batch_mib.max(1) as u64) << 20,
+            batch_bytes: u64::from(self.batch_mib) << 20,
             progress: &progress,
         };
         let pieces = Mutex::new(self.pieces(job.batch_bytes)?.into_iter());
         let next = || pieces.lock().ok()?.next();
         let mut totals = Totals::default();
         std::thread::scope(|scope| -> anyhow::Result<()> {
-            let workers: Vec<_> =
-                (0..self.threads.max(1)).map(|_| scope.spawn(|| job.convert(next))).collect();
+            let workers: Vec<_> = (0..self.threads).map(|_| scope.spawn(|| job.convert(next))).collect();
             for worker in workers {
                 totals.add(&worker.join().map_err(|_| anyhow::anyhow!("a thread failed"))??);
             }
@@ -133,11 +133,12 @@ impl Job<'_> {
         let mut schema = TableSchema::default();
         let mut totals = Totals::default();
         while let Some(piece) = next() {
-            let name = || format!("reading {}", piece.file.display());
-            let mut lines = Lines::open(piece.file, piece.start).with_context(name)?;
+            let unreadable =
+                |error| coded(Code::Usage, format!("cannot read {}: {error}", piece.file.display()));
+            let mut lines = Lines::open(piece.file, piece.start).map_err(unreadable)?;
             loop {
                 let until = piece.end.unwrap_or(lines.position().saturating_add(self.batch_bytes));
-                self.batch(piece.file, &mut lines, until, &mut schema, &mut totals).with_context(name)?;
+                self.batch(piece.file, &mut lines, until, &mut schema, &mut totals)?;
                 if piece.end.is_some() || lines.is_ended() {
                     break;
                 }
@@ -168,7 +169,10 @@ impl Job<'_> {
         };
         let blocks = std::iter::from_fn(|| lines.next_block(until).transpose())
             .inspect(|block| self.progress.inc(block.as_ref().map_or(0, |b| b.records.data.len() as u64)));
-        let built = build::build(&input, blocks)?;
+        let built = build::build(&input, blocks).map_err(|error| match error {
+            BuildError::Read(error) => coded(Code::Data, format!("{}: {error}", file.display())),
+            BuildError::Shape(error) => anyhow::Error::new(error),
+        })?;
         for file in &built.files {
             write(self.out, file)?;
         }
@@ -186,11 +190,13 @@ impl Job<'_> {
 fn write(root: &Path, file: &DataFile) -> anyhow::Result<()> {
     let path = root.join(file.path.as_str());
     let folder = path.parent().unwrap_or(root);
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let cannot =
+        |error: std::io::Error| coded(Code::Unavailable, format!("cannot write {}: {error}", path.display()));
+    std::fs::create_dir_all(folder).map_err(cannot)?;
     let temporary = path.with_extension("tmp");
     std::fs::write(&temporary, &file.body)
-        .with_context(|| format!("cannot write {}", temporary.display()))?;
-    std::fs::rename(&temporary, &path)?;
+        .and_then(|()| std::fs::rename(&temporary, &path))
+        .map_err(cannot)?;
     Ok(())
 }
 
@@ -212,26 +218,25 @@ impl Totals {
         let counts = &self.counts;
         if out.is_json() {
             out.json(&serde_json::json!({
-                "ok": true, "records": counts.records(), "rows": counts.rows, "quarantined": counts.quarantined,
+                "ok": counts.quarantined == 0, "records": counts.records(), "rows": counts.rows, "quarantined": counts.quarantined,
                 "blank": counts.filtered, "rescued": counts.rescued, "files": self.files,
                 "source_bytes": counts.source_bytes, "bytes": self.bytes, "seconds": seconds,
             }))?;
         }
+        let ratio = counts.source_bytes as f64 / self.bytes.max(1) as f64;
         out.say(format!(
-            "{} rows from {} in {} files, {} ({:.1}x smaller), {:.1} s, {}/s",
-            terminal::count(counts.rows),
+            "{} from {} in {}, {}{}, {:.1} s, {}/s",
+            terminal::plural(counts.rows, "row"),
             terminal::bytes(counts.source_bytes),
-            terminal::count(self.files),
+            terminal::plural(self.files, "file"),
             terminal::bytes(self.bytes),
-            counts.source_bytes as f64 / self.bytes.max(1) as f64,
+            if ratio > 1.0 { format!(" ({ratio:.1}x smaller)") } else { String::new() },
             seconds,
             terminal::bytes((counts.source_bytes as f64 / seconds) as u64),
         ));
         if counts.quarantined > 0 {
-            out.say(format!(
-                "{} records could not be read; they lie in quarantine/ with the reason",
-                counts.quarantined
-            ));
+            let records = terminal::plural(counts.quarantined, "record");
+            out.say(format!("{records} could not be read; see quarantine/ for the reasons"));
         }
         Ok(if counts.quarantined > 0 { Code::Data } else { Code::Done })
     }
