@@ -1,9 +1,6 @@
 //! Building a batch: decode, partition, encode. A pure function of the plan.
 
-use std::ops::Range;
-
-use arrow::array::{RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::array::RecordBatch;
 use jiff::tz::TimeZone;
 use lakeward_model::{
     BatchId, DataFile, Format, LakePath, LakePathError, Offset, RecordBlock, Role, StreamName, Timestamp,
@@ -17,10 +14,6 @@ use crate::path::{
 use crate::quarantine::{self, CONVERSION_FAILED, Context, Quarantined};
 use crate::schema::TableSchema;
 use crate::shape::{Naming, Output, Shape};
-
-/// Below this many rows per run it is cheaper to gather a partition's rows
-/// into new columns than to encode many slices.
-const RUN_ROWS_MIN: usize = 64;
 
 /// What a batch is built from, besides its records. All of it is pinned by the
 /// plan or follows from the ledger, so that a rebuilt batch is the same batch.
@@ -264,8 +257,7 @@ impl Prepared<'_> {
 
     fn data_file(&self, rows: &RecordBatch, part: Partition, index: usize) -> Result<DataFile, ShapeError> {
         let shape = self.input.shape;
-        let parts = gather(rows, &part.rows)?;
-        let encoded = encode::encode(&shape.output, &rows.schema(), &parts)?;
+        let encoded = encode::encode(&shape.output, rows, &part.rows)?;
         let format = match shape.output {
             Output::Parquet(_) => Format::Parquet,
             Output::Ndjson { .. } => Format::Ndjson,
@@ -365,17 +357,6 @@ impl Arrived {
         self.bytes += block.records.data.len() as u64;
         Ok(())
     }
-}
-
-/// A partition's rows: slices where the runs are long, a copy where they are
-/// short.
-fn gather(rows: &RecordBatch, runs: &[Range<usize>]) -> Result<Vec<RecordBatch>, ShapeError> {
-    let count: usize = runs.iter().map(Range::len).sum();
-    if count / runs.len().max(1) >= RUN_ROWS_MIN || runs.len() <= 1 {
-        return Ok(runs.iter().map(|run| rows.slice(run.start, run.len())).collect());
-    }
-    let indexes: Vec<u32> = runs.iter().cloned().flatten().map(|row| row as u32).collect();
-    Ok(vec![take_record_batch(rows, &UInt32Array::from(indexes))?])
 }
 
 /// How many records the rows come from; they are in order.

@@ -7,15 +7,17 @@ mod compress;
 mod csv;
 mod json;
 mod parquet;
+mod runs;
 mod snappy;
 #[cfg(test)]
 mod tests;
 mod zip;
 
 use std::io::{self, BufWriter, Write};
+use std::ops::Range;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Field, SchemaRef};
+use arrow::datatypes::Field;
 use bytes::Bytes;
 use lakeward_model::ContentEncoding;
 
@@ -94,36 +96,28 @@ impl From<::parquet::errors::ParquetError> for EncodeError {
     }
 }
 
-/// Encodes `parts`, in their order, as one file.
-///
-/// Parts may be slices. Many small parts cost a copy: gather rows that lie
-/// apart first.
+/// Encodes the rows of `batch` that are in `runs`, in their order, as one file.
 ///
 /// # Errors
 /// See [`EncodeError`]; the same input fails again.
 ///
 /// # Panics
-/// A part has another schema than `schema`.
-pub fn encode(output: &Output, schema: &SchemaRef, parts: &[RecordBatch]) -> Result<Encoded, EncodeError> {
-    for part in parts {
-        assert!(
-            std::sync::Arc::ptr_eq(part.schema_ref(), schema) || part.schema_ref() == schema,
-            "every part has the schema of the file"
-        );
-    }
+/// A run reaches beyond the batch.
+pub fn encode(output: &Output, batch: &RecordBatch, runs: &[Range<usize>]) -> Result<Encoded, EncodeError> {
+    assert!(runs.iter().all(|run| run.end <= batch.num_rows()), "every run is in the batch");
     match output {
         Output::Parquet(options) => {
-            let body = parquet::encode(options, schema, parts)?;
+            let body = parquet::encode(options, batch, runs)?;
             Ok(Encoded { body, extension: ".parquet", content_encoding: None })
         }
         Output::Ndjson { compression } => {
             let mut file = FileWriter::new(*compression)?;
-            json::write_lines(&mut file, parts)?;
+            json::write_lines(&mut file, &runs::batches(batch, runs)?)?;
             text(file, extension_of(*compression).ndjson)
         }
         Output::Csv(options) => {
             let mut file = FileWriter::new(options.compression)?;
-            csv::write_table(&mut file, options, schema, parts)?;
+            csv::write_table(&mut file, options, batch.schema_ref(), &runs::batches(batch, runs)?)?;
             text(file, extension_of(options.compression).csv)
         }
         Output::Verbatim { .. } => Err(EncodeError::Option {
