@@ -7,7 +7,7 @@ use lakeward_model::{
 };
 
 use crate::decode::{DecodeError, DecodeOptions, Decoded, Decoder};
-use crate::encode::{self, EncodeError, Encoded};
+use crate::encode::{self, EncodeError, Encoded, Encoder};
 use crate::path::{
     self, Kind, Moment, Partition, Place, Template, TemplateError, UnknownTimeZone, object_name, partition,
 };
@@ -219,10 +219,11 @@ impl Prepared<'_> {
             let place = Place { zone: &self.zone, batch: self.input.batch, first_index: 0 };
             let parts = partition(&self.path, &decoded.rows, &decoded.row_records, &arrived.arrivals, &place);
             let lean = self.without_hive_columns(&decoded.rows)?;
+            let mut encoder = Encoder::new(&self.input.shape.output)?;
             for part in parts {
                 // A value that cannot be read back from the folder stays in the file.
                 let rows = if part.exact { &lean } else { &decoded.rows };
-                files.push(self.data_file(rows, part, files.len())?);
+                files.push(self.data_file(&mut encoder, rows, part, files.len())?);
             }
         }
         if !arrived.quarantined.is_empty() {
@@ -255,9 +256,15 @@ impl Prepared<'_> {
         Ok(rows.project(&kept)?)
     }
 
-    fn data_file(&self, rows: &RecordBatch, part: Partition, index: usize) -> Result<DataFile, ShapeError> {
+    fn data_file(
+        &self,
+        encoder: &mut Encoder<'_>,
+        rows: &RecordBatch,
+        part: Partition,
+        index: usize,
+    ) -> Result<DataFile, ShapeError> {
         let shape = self.input.shape;
-        let encoded = encode::encode(&shape.output, rows, &part.rows)?;
+        let encoded = encoder.encode(rows, &part.rows)?;
         let format = match shape.output {
             Output::Parquet(_) => Format::Parquet,
             Output::Ndjson { .. } => Format::Ndjson,

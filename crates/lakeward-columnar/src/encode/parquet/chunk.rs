@@ -53,7 +53,7 @@ impl<'a> ChunkWriter<'a> {
         Ok(Self {
             options,
             codec,
-            out: b"PAR1".to_vec(),
+            out: Vec::new(),
             page: Vec::new(),
             compressed: Vec::new(),
             compressed_dictionary: Vec::new(),

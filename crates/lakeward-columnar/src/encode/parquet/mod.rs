@@ -34,27 +34,46 @@ use self::chunk::ChunkWriter;
 use super::{CREATED_BY, EncodeError, runs};
 use crate::shape::{ParquetCompression, ParquetOptions};
 
-/// One file of the rows in `runs`.
-pub(super) fn encode(
-    options: &ParquetOptions,
-    batch: &RecordBatch,
-    runs: &[Range<usize>],
-) -> Result<Bytes, EncodeError> {
-    if options.row_group_rows == 0 {
-        let reason = String::from("a row group has at least one row");
-        return Err(EncodeError::Option { option: "row_group_rows", reason });
+/// Makes files one after the other.
+pub(super) struct FileEncoder<'a> {
+    writer: ChunkWriter<'a>,
+    /// The bytes and rows of the file before: the next one is like it.
+    last: (usize, usize),
+}
+
+impl<'a> FileEncoder<'a> {
+    pub(super) fn new(options: &'a ParquetOptions) -> Result<Self, EncodeError> {
+        if options.row_group_rows == 0 {
+            let reason = String::from("a row group has at least one row");
+            return Err(EncodeError::Option { option: "row_group_rows", reason });
+        }
+        Ok(Self { writer: ChunkWriter::new(options)?, last: (0, 1) })
     }
-    let schema = batch.schema_ref();
-    let columns =
-        ArrowSchemaConverter::new().convert(schema).map_err(|e| EncodeError::Type(e.to_string()))?;
-    let columns: SchemaDescPtr = Arc::new(columns);
-    let mut writer = ChunkWriter::new(options)?;
-    let mut groups = Vec::new();
-    for group in runs::cut(runs, options.row_group_rows) {
-        groups.push(write_group(&mut writer, &columns, batch, &group)?);
+
+    /// One file of the rows in `runs`.
+    pub(super) fn encode(
+        &mut self,
+        batch: &RecordBatch,
+        runs: &[Range<usize>],
+    ) -> Result<Bytes, EncodeError> {
+        let schema = batch.schema_ref();
+        let columns =
+            ArrowSchemaConverter::new().convert(schema).map_err(|e| EncodeError::Type(e.to_string()))?;
+        let columns: SchemaDescPtr = Arc::new(columns);
+        let writer = &mut self.writer;
+        let (rows, (last_bytes, last_rows)) = (runs::rows(runs), self.last);
+        // A small file's footer is no measure for a large one.
+        let expected = last_bytes as u128 * rows.min(2 * last_rows) as u128 / last_rows as u128;
+        writer.out = Vec::with_capacity(expected as usize / 8 * 9);
+        writer.out.extend_from_slice(b"PAR1");
+        let mut groups = Vec::new();
+        for group in runs::cut(runs, writer.options.row_group_rows) {
+            groups.push(write_group(writer, &columns, batch, &group)?);
+        }
+        write_footer(&mut writer.out, schema, columns, groups)?;
+        self.last = (writer.out.len(), rows.max(1));
+        Ok(Bytes::from(std::mem::take(&mut writer.out)))
     }
-    write_footer(&mut writer.out, schema, columns, groups)?;
-    Ok(Bytes::from(writer.out))
 }
 
 fn write_group(
