@@ -25,6 +25,10 @@ use crate::encode::runs;
 const SMALL: usize = 8 * 1024;
 /// Values in a sample.
 const SAMPLE: usize = 2 * 1024;
+/// After so many values without one repetition the dictionary of a small
+/// column is given up: had it as few distinct values as a dictionary needs to
+/// pay, they would have met by now, unless they come sorted.
+const TRIAL: usize = 512;
 /// What a dictionary must save at least: its page header and what the footer
 /// says about it.
 const OVERHEAD: usize = 48;
@@ -188,6 +192,9 @@ impl<'a> Values<'a> {
         indices.clear();
         indices.reserve(count);
         for at in 0..count {
+            if at == TRIAL && count <= SMALL && dictionary.len() == TRIAL {
+                return Encoded::Plain;
+            }
             match dictionary.index_of(value(at)) {
                 Ok(index) => indices.push(index),
                 Err(_) => return Encoded::Plain,
