@@ -314,7 +314,7 @@ fn main() {
         let megabytes = batch.get_array_memory_size() as f64 / 1e6;
         let json = json * rows as f64 / 1e6;
         let (our_time, ours) = measure(runs, || {
-            encode(&output, &batch.schema(), std::slice::from_ref(&batch)).expect("plain values").body
+            encode(&output, &batch, std::slice::from_ref(&(0..rows))).expect("plain values").body
         });
         let (their_time, theirs) = measure(if only.is_some() { 1 } else { runs }, || theirs(&batch));
         let speed = |time: f64| format!("{:.0} ({:.0}) {:.3}s", megabytes / time, json / time, time);
@@ -332,7 +332,10 @@ fn main() {
             small
                 .iter()
                 .map(|b| {
-                    encode(&output, &b.schema(), std::slice::from_ref(b)).expect("plain values").body.len()
+                    encode(&output, b, std::slice::from_ref(&(0..b.num_rows())))
+                        .expect("plain values")
+                        .body
+                        .len()
                 })
                 .sum::<usize>()
         });

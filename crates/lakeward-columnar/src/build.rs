@@ -1,26 +1,19 @@
 //! Building a batch: decode, partition, encode. A pure function of the plan.
 
-use std::ops::Range;
-
-use arrow::array::{RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::array::RecordBatch;
 use jiff::tz::TimeZone;
 use lakeward_model::{
     BatchId, DataFile, Format, LakePath, LakePathError, Offset, RecordBlock, Role, StreamName, Timestamp,
 };
 
 use crate::decode::{DecodeError, DecodeOptions, Decoded, Decoder};
-use crate::encode::{self, EncodeError, Encoded};
+use crate::encode::{self, EncodeError, Encoded, Encoder};
 use crate::path::{
     self, Kind, Moment, Partition, Place, Template, TemplateError, UnknownTimeZone, object_name, partition,
 };
 use crate::quarantine::{self, CONVERSION_FAILED, Context, Quarantined};
 use crate::schema::TableSchema;
 use crate::shape::{Naming, Output, Shape};
-
-/// Below this many rows per run it is cheaper to gather a partition's rows
-/// into new columns than to encode many slices.
-const RUN_ROWS_MIN: usize = 64;
 
 /// What a batch is built from, besides its records. All of it is pinned by the
 /// plan or follows from the ledger, so that a rebuilt batch is the same batch.
@@ -226,10 +219,11 @@ impl Prepared<'_> {
             let place = Place { zone: &self.zone, batch: self.input.batch, first_index: 0 };
             let parts = partition(&self.path, &decoded.rows, &decoded.row_records, &arrived.arrivals, &place);
             let lean = self.without_hive_columns(&decoded.rows)?;
+            let mut encoder = Encoder::new(&self.input.shape.output)?;
             for part in parts {
                 // A value that cannot be read back from the folder stays in the file.
                 let rows = if part.exact { &lean } else { &decoded.rows };
-                files.push(self.data_file(rows, part, files.len())?);
+                files.push(self.data_file(&mut encoder, rows, part, files.len())?);
             }
         }
         if !arrived.quarantined.is_empty() {
@@ -262,10 +256,15 @@ impl Prepared<'_> {
         Ok(rows.project(&kept)?)
     }
 
-    fn data_file(&self, rows: &RecordBatch, part: Partition, index: usize) -> Result<DataFile, ShapeError> {
+    fn data_file(
+        &self,
+        encoder: &mut Encoder<'_>,
+        rows: &RecordBatch,
+        part: Partition,
+        index: usize,
+    ) -> Result<DataFile, ShapeError> {
         let shape = self.input.shape;
-        let parts = gather(rows, &part.rows)?;
-        let encoded = encode::encode(&shape.output, &rows.schema(), &parts)?;
+        let encoded = encoder.encode(rows, &part.rows)?;
         let format = match shape.output {
             Output::Parquet(_) => Format::Parquet,
             Output::Ndjson { .. } => Format::Ndjson,
@@ -365,17 +364,6 @@ impl Arrived {
         self.bytes += block.records.data.len() as u64;
         Ok(())
     }
-}
-
-/// A partition's rows: slices where the runs are long, a copy where they are
-/// short.
-fn gather(rows: &RecordBatch, runs: &[Range<usize>]) -> Result<Vec<RecordBatch>, ShapeError> {
-    let count: usize = runs.iter().map(Range::len).sum();
-    if count / runs.len().max(1) >= RUN_ROWS_MIN || runs.len() <= 1 {
-        return Ok(runs.iter().map(|run| rows.slice(run.start, run.len())).collect());
-    }
-    let indexes: Vec<u32> = runs.iter().cloned().flatten().map(|row| row as u32).collect();
-    Ok(vec![take_record_batch(rows, &UInt32Array::from(indexes))?])
 }
 
 /// How many records the rows come from; they are in order.

@@ -7,20 +7,22 @@ mod compress;
 mod csv;
 mod json;
 mod parquet;
+mod runs;
 mod snappy;
 #[cfg(test)]
 mod tests;
 mod zip;
 
 use std::io::{self, BufWriter, Write};
+use std::ops::Range;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Field, SchemaRef};
+use arrow::datatypes::Field;
 use bytes::Bytes;
 use lakeward_model::ContentEncoding;
 
 use self::compress::FileWriter;
-use crate::shape::{FileCompression, Newline, Output};
+use crate::shape::{CsvOptions, FileCompression, Newline, Output};
 
 /// The name that every Parquet file gives as its writer.
 pub const CREATED_BY: &str = concat!("lakeward version ", env!("CARGO_PKG_VERSION"));
@@ -94,43 +96,68 @@ impl From<::parquet::errors::ParquetError> for EncodeError {
     }
 }
 
-/// Encodes `parts`, in their order, as one file.
-///
-/// Parts may be slices. Many small parts cost a copy: gather rows that lie
-/// apart first.
+/// Makes files one after the other, and uses its buffers again for each.
+pub struct Encoder<'a>(Format<'a>);
+
+enum Format<'a> {
+    Parquet(Box<parquet::FileEncoder<'a>>),
+    Ndjson(FileCompression),
+    Csv(&'a CsvOptions),
+}
+
+impl<'a> Encoder<'a> {
+    /// An encoder of files that `output` describes.
+    ///
+    /// # Errors
+    /// An option cannot be used.
+    pub fn new(output: &'a Output) -> Result<Self, EncodeError> {
+        Ok(Self(match output {
+            Output::Parquet(options) => Format::Parquet(Box::new(parquet::FileEncoder::new(options)?)),
+            Output::Ndjson { compression } => Format::Ndjson(*compression),
+            Output::Csv(options) => Format::Csv(options),
+            Output::Verbatim { .. } => {
+                let reason = String::from("verbatim output is made of records, not of columns");
+                return Err(EncodeError::Option { option: "format", reason });
+            }
+        }))
+    }
+
+    /// Encodes the rows of `batch` that are in `runs`, in their order, as one
+    /// file.
+    ///
+    /// # Errors
+    /// See [`EncodeError`]; the same input fails again, and this encoder must
+    /// not be used any more.
+    ///
+    /// # Panics
+    /// A run reaches beyond the batch.
+    pub fn encode(&mut self, batch: &RecordBatch, runs: &[Range<usize>]) -> Result<Encoded, EncodeError> {
+        assert!(runs.iter().all(|run| run.end <= batch.num_rows()), "every run is in the batch");
+        match &mut self.0 {
+            Format::Parquet(encoder) => {
+                let body = encoder.encode(batch, runs)?;
+                Ok(Encoded { body, extension: ".parquet", content_encoding: None })
+            }
+            Format::Ndjson(compression) => {
+                let mut file = FileWriter::new(*compression)?;
+                json::write_lines(&mut file, &runs::batches(batch, runs)?)?;
+                text(file, extension_of(*compression).ndjson)
+            }
+            Format::Csv(options) => {
+                let mut file = FileWriter::new(options.compression)?;
+                csv::write_table(&mut file, options, batch.schema_ref(), &runs::batches(batch, runs)?)?;
+                text(file, extension_of(options.compression).csv)
+            }
+        }
+    }
+}
+
+/// One file, by an encoder of its own; see [`Encoder::encode`].
 ///
 /// # Errors
 /// See [`EncodeError`]; the same input fails again.
-///
-/// # Panics
-/// A part has another schema than `schema`.
-pub fn encode(output: &Output, schema: &SchemaRef, parts: &[RecordBatch]) -> Result<Encoded, EncodeError> {
-    for part in parts {
-        assert!(
-            std::sync::Arc::ptr_eq(part.schema_ref(), schema) || part.schema_ref() == schema,
-            "every part has the schema of the file"
-        );
-    }
-    match output {
-        Output::Parquet(options) => {
-            let body = parquet::encode(options, schema, parts)?;
-            Ok(Encoded { body, extension: ".parquet", content_encoding: None })
-        }
-        Output::Ndjson { compression } => {
-            let mut file = FileWriter::new(*compression)?;
-            json::write_lines(&mut file, parts)?;
-            text(file, extension_of(*compression).ndjson)
-        }
-        Output::Csv(options) => {
-            let mut file = FileWriter::new(options.compression)?;
-            csv::write_table(&mut file, options, schema, parts)?;
-            text(file, extension_of(options.compression).csv)
-        }
-        Output::Verbatim { .. } => Err(EncodeError::Option {
-            option: "format",
-            reason: String::from("verbatim output is made of records, not of columns"),
-        }),
-    }
+pub fn encode(output: &Output, batch: &RecordBatch, runs: &[Range<usize>]) -> Result<Encoded, EncodeError> {
+    Encoder::new(output)?.encode(batch, runs)
 }
 
 /// Encodes `records`, in their order, as one file of the bytes as received.

@@ -4,6 +4,7 @@ mod parquet;
 mod text;
 mod whole_file;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -13,9 +14,9 @@ fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).unwrap()
 }
 
-/// Splits a batch into slices with offsets.
-fn slices(batch: &RecordBatch, rows: usize) -> Vec<RecordBatch> {
-    (0..batch.num_rows()).step_by(rows).map(|at| batch.slice(at, rows.min(batch.num_rows() - at))).collect()
+/// All rows of a batch in runs of `rows`.
+fn runs(batch: &RecordBatch, rows: usize) -> Vec<Range<usize>> {
+    (0..batch.num_rows()).step_by(rows).map(|at| at..batch.num_rows().min(at.saturating_add(rows))).collect()
 }
 
 fn strings(values: &[Option<&str>]) -> ArrayRef {

@@ -66,11 +66,13 @@ pub fn partition(
     if row_records.is_empty() {
         return Vec::new();
     }
-    let cells: Vec<Cells> =
-        template.events().map(|event| Cells::of(event, rows, place.zone, template.value_limit())).collect();
+    let (cells, places) = cells::evaluate(template.events(), rows, place.zone, template.value_limit());
     let groups = group(&cells, row_records, arrivals);
     let evaluate = |(index, group): (usize, Group)| {
-        let value = |event: usize| cells[event].at(group.rows[0].start);
+        let value = |event: usize| {
+            let (column, text) = places[event];
+            (cells[column].at(group.rows[0].start), text)
+        };
         let prefix = template.evaluate_with(
             &Moment {
                 arrival: group.oldest,
@@ -79,10 +81,13 @@ pub fn partition(
                 index: place.first_index + index,
                 error_output_type: "",
             },
-            |event| value(event).text.as_str(),
+            |event| {
+                let (cell, text) = value(event);
+                cell.texts[text].as_str()
+            },
         );
         let mut plain = template.events().enumerate().filter(|(_, event)| event.pattern.is_none());
-        let exact = plain.all(|(event, _)| value(event).exact);
+        let exact = plain.all(|(event, _)| value(event).0.exact);
         Partition { prefix, rows: group.rows, oldest: group.oldest, exact }
     };
     groups.into_iter().enumerate().map(evaluate).collect()

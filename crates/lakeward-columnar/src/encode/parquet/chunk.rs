@@ -5,13 +5,12 @@ use std::ops::Range;
 use ::parquet::basic::{CompressionCodec, Encoding, EncodingMask};
 use ::parquet::file::metadata::ColumnChunkMetaData;
 use ::parquet::schema::types::ColumnDescPtr;
-use arrow::array::BooleanArray;
 
 use super::codec::{Codec, SMALLEST, Search};
 use super::header::{self, PageKind};
 use super::hybrid;
 use super::leaves::Leaf;
-use super::values::{Encoded, Values};
+use super::values::{Encoded, Scratch, Values};
 use crate::encode::EncodeError;
 use crate::shape::ParquetOptions;
 
@@ -33,7 +32,7 @@ pub(super) struct ChunkWriter<'a> {
     page: Vec<u8>,
     compressed: Vec<u8>,
     compressed_dictionary: Vec<u8>,
-    indices: Vec<u32>,
+    scratch: Scratch,
 }
 
 /// The pages of a chunk: what comes first, and what the footer must know.
@@ -54,29 +53,24 @@ impl<'a> ChunkWriter<'a> {
         Ok(Self {
             options,
             codec,
-            out: b"PAR1".to_vec(),
+            out: Vec::new(),
             page: Vec::new(),
             compressed: Vec::new(),
             compressed_dictionary: Vec::new(),
-            indices: Vec::new(),
+            scratch: Scratch::default(),
         })
     }
 
-    /// Writes one leaf.
+    /// Writes one leaf, of the rows in `runs`.
     pub(super) fn write(
         &mut self,
         column: &ColumnDescPtr,
-        leaf: &Leaf,
+        leaf: &Leaf<'_>,
+        runs: &[Range<usize>],
     ) -> Result<ColumnChunkMetaData, EncodeError> {
-        let present = leaf.present.as_ref();
-        let values = match present {
-            Some(bits) => {
-                let filter = BooleanArray::new(bits.clone(), None);
-                Values::new(&arrow::compute::filter(&leaf.array, &filter)?)
-            }
-            None => Values::new(&leaf.array),
-        };
-        let encoded = if self.options.dictionary { values.encode(&mut self.indices) } else { Encoded::Plain };
+        let values = Values::new(leaf.array, runs, leaf.present.as_ref(), &mut self.scratch);
+        let encoded =
+            if self.options.dictionary { values.encode(&mut self.scratch.indices) } else { Encoded::Plain };
         let start = self.out.len();
         let mut pages = Pages::default();
         let mut encodings = vec![encoded.encoding(), Encoding::RLE];
@@ -92,8 +86,8 @@ impl<'a> ChunkWriter<'a> {
         let mut from = 0;
         let mut rows = 0..0;
         let mut page = std::mem::take(&mut self.page);
-        while rows.end < leaf.array.len() {
-            rows = rows.end..leaf.array.len();
+        while rows.end < leaf.rows {
+            rows = rows.end..leaf.rows;
             let range = page_rows(leaf, &values, &encoded, &mut rows, from);
             from = range.end;
             page.clear();
@@ -110,11 +104,11 @@ impl<'a> ChunkWriter<'a> {
         self.codec.search(Search::Wide)?;
         let dictionary_offset = pages.dictionary.map(|_| start as i64);
         let data_offset = pages.data_offset;
-        let nulls = (leaf.array.len() - values.len()) as u64;
+        let nulls = (leaf.rows - values.len()) as u64;
         let mut metadata = ColumnChunkMetaData::builder(ColumnDescPtr::clone(column))
             .set_encodings_mask(EncodingMask::new_from_encodings(encodings.iter()))
             .set_compression_codec(pages.codec.unwrap_or(CompressionCodec::UNCOMPRESSED))
-            .set_num_values(leaf.array.len() as i64)
+            .set_num_values(leaf.rows as i64)
             .set_total_uncompressed_size(pages.uncompressed as i64)
             .set_total_compressed_size((self.out.len() - start) as i64)
             .set_dictionary_page_offset(dictionary_offset)
@@ -123,8 +117,9 @@ impl<'a> ChunkWriter<'a> {
             metadata = metadata.set_statistics(encoded.statistics(&values, nulls));
         }
         if let Encoded::Dictionary { indices, .. } = encoded {
-            self.indices = indices;
+            self.scratch.indices = indices;
         }
+        values.recycle(&mut self.scratch);
         Ok(metadata.build()?)
     }
 
@@ -180,8 +175,8 @@ fn append(
 /// Cuts `rows` to those of one page and returns its range of values, which
 /// starts at `from`.
 fn page_rows(
-    leaf: &Leaf,
-    values: &Values,
+    leaf: &Leaf<'_>,
+    values: &Values<'_>,
     encoded: &Encoded,
     rows: &mut Range<usize>,
     from: usize,
@@ -206,7 +201,7 @@ fn page_rows(
 
 /// Appends the definition levels as a version 1 data page has them: after
 /// their length, and not at all if every row is there by type.
-fn write_levels(page: &mut Vec<u8>, leaf: &Leaf, rows: Range<usize>) {
+fn write_levels(page: &mut Vec<u8>, leaf: &Leaf<'_>, rows: Range<usize>) {
     if leaf.levels.is_empty() {
         return;
     }

@@ -1,18 +1,24 @@
 //! From a column to its leaves with their definition levels.
 
+use std::ops::Range;
+
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Field};
 
 use super::values;
+use crate::encode::runs;
 
 /// A column of plain values, at the root or inside structs.
-pub(super) struct Leaf {
-    /// Its values; those that are null or have a null above may be anything.
-    pub(super) array: ArrayRef,
-    /// See [`super::hybrid::Levels`].
+pub(super) struct Leaf<'a> {
+    /// Its values, also of rows that are not in the file; those that are null
+    /// or have a null above may be anything.
+    pub(super) array: &'a ArrayRef,
+    /// How many rows are in the file.
+    pub(super) rows: usize,
+    /// Of the rows in the file; see [`super::hybrid::Levels`].
     pub(super) levels: Vec<Option<BooleanBuffer>>,
-    /// The rows that have a value, or `None` for all.
+    /// Which rows in the file have a value, or `None` for all.
     pub(super) present: Option<BooleanBuffer>,
 }
 
@@ -24,20 +30,27 @@ pub(super) fn knows(field: &Field) -> bool {
     }
 }
 
-/// Adds the leaves of a column, in the order of the schema.
-pub(super) fn collect(field: &Field, array: &ArrayRef, leaves: &mut Vec<Leaf>) {
-    let root = Leaf { array: ArrayRef::clone(array), levels: Vec::new(), present: None };
-    descend(field, root, leaves);
+/// Adds the leaves of a column, in the order of the schema. The file has the
+/// rows of `runs`.
+pub(super) fn collect<'a>(
+    field: &Field,
+    array: &'a ArrayRef,
+    runs: &[Range<usize>],
+    leaves: &mut Vec<Leaf<'a>>,
+) {
+    let root = Leaf { array, rows: runs::rows(runs), levels: Vec::new(), present: None };
+    descend(field, root, runs, leaves);
 }
 
-fn descend(field: &Field, above: Leaf, leaves: &mut Vec<Leaf>) {
-    let Leaf { array, mut levels, mut present } = above;
-    let nulls = array.nulls().filter(|nulls| nulls.null_count() > 0);
+fn descend<'a>(field: &Field, above: Leaf<'a>, runs: &[Range<usize>], leaves: &mut Vec<Leaf<'a>>) {
+    let Leaf { array, rows, mut levels, mut present } = above;
     if field.is_nullable() {
-        let level = match (&present, nulls) {
+        let nulls = array.nulls().filter(|nulls| nulls.null_count() > 0);
+        let valid = nulls.map(|nulls| runs::bits(nulls.inner(), runs));
+        let level = match (&present, valid.filter(|valid| valid.count_set_bits() < rows)) {
             (_, None) => None,
-            (None, Some(nulls)) => Some(nulls.inner().clone()),
-            (Some(present), Some(nulls)) => Some(present & nulls.inner()),
+            (None, Some(valid)) => Some(valid),
+            (Some(present), Some(valid)) => Some(present & &valid),
         };
         if level.is_some() {
             present.clone_from(&level);
@@ -46,15 +59,11 @@ fn descend(field: &Field, above: Leaf, leaves: &mut Vec<Leaf>) {
     }
     match field.data_type() {
         DataType::Struct(fields) => {
-            for (child, column) in fields.iter().zip(array.as_struct().columns()) {
-                let levels = levels.clone();
-                descend(
-                    child,
-                    Leaf { array: ArrayRef::clone(column), levels, present: present.clone() },
-                    leaves,
-                );
+            for (child, array) in fields.iter().zip(array.as_struct().columns()) {
+                let (levels, present) = (levels.clone(), present.clone());
+                descend(child, Leaf { array, rows, levels, present }, runs, leaves);
             }
         }
-        _ => leaves.push(Leaf { array, levels, present }),
+        _ => leaves.push(Leaf { array, rows, levels, present }),
     }
 }

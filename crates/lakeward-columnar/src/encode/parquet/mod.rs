@@ -1,6 +1,7 @@
 //! Columns as Apache Parquet.
 //!
-//! Column chunks are written here, straight from the Arrow buffers: levels
+//! Column chunks are written here, straight from the Arrow buffers, however
+//! far apart the rows of a file lie in them: levels
 //! from the validity bitmaps, dictionaries by one hash of each string, pages
 //! compressed with one reused compressor. What the `parquet` crate makes
 //! public does the rest: the schema, the footer, and the columns of types
@@ -15,6 +16,7 @@ mod leaves;
 mod statistics;
 mod values;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use ::parquet::arrow::{ARROW_SCHEMA_META_KEY, ArrowSchemaConverter, ArrowWriter, encode_arrow_schema};
@@ -25,106 +27,82 @@ use ::parquet::file::metadata::{
 use ::parquet::file::properties::{EnabledStatistics, WriterProperties};
 use ::parquet::schema::types::{ColumnDescPtr, SchemaDescPtr};
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema};
 use bytes::Bytes;
 
 use self::chunk::ChunkWriter;
-use super::{CREATED_BY, EncodeError};
+use super::{CREATED_BY, EncodeError, runs};
 use crate::shape::{ParquetCompression, ParquetOptions};
 
-/// Readers keep the offsets of one row group's strings in 32 bits; so do we.
-const GROUP_BYTES: usize = 1 << 30;
-
-/// One file of `parts`.
-pub(super) fn encode(
-    options: &ParquetOptions,
-    schema: &SchemaRef,
-    parts: &[RecordBatch],
-) -> Result<Bytes, EncodeError> {
-    if options.row_group_rows == 0 {
-        let reason = String::from("a row group has at least one row");
-        return Err(EncodeError::Option { option: "row_group_rows", reason });
-    }
-    let columns =
-        ArrowSchemaConverter::new().convert(schema).map_err(|e| EncodeError::Type(e.to_string()))?;
-    let columns: SchemaDescPtr = Arc::new(columns);
-    let mut writer = ChunkWriter::new(options)?;
-    let mut groups = Vec::new();
-    for group in row_groups(parts, options.row_group_rows) {
-        groups.push(write_group(&mut writer, schema, &columns, &group)?);
-    }
-    write_footer(&mut writer.out, schema, columns, groups)?;
-    Ok(Bytes::from(writer.out))
+/// Makes files one after the other.
+pub(super) struct FileEncoder<'a> {
+    writer: ChunkWriter<'a>,
+    /// The bytes and rows of the file before: the next one is like it.
+    last: (usize, usize),
 }
 
-/// Cuts `parts` into row groups of at most `rows` rows and about
-/// [`GROUP_BYTES`].
-fn row_groups(parts: &[RecordBatch], rows: usize) -> Vec<Vec<RecordBatch>> {
-    let mut groups: Vec<Vec<RecordBatch>> = Vec::new();
-    let (mut group_rows, mut group_bytes) = (rows, 0);
-    for part in parts {
-        // The size matters only where columns of several parts are joined.
-        let bytes = if parts.len() > 1 { slice_bytes(part) } else { 0 };
-        let mut at = 0;
-        while at < part.num_rows() {
-            if group_rows == rows || (group_bytes > 0 && group_bytes + bytes > GROUP_BYTES) {
-                groups.push(Vec::new());
-                (group_rows, group_bytes) = (0, 0);
-            }
-            let taken = (part.num_rows() - at).min(rows - group_rows);
-            let slice = if taken == part.num_rows() { part.clone() } else { part.slice(at, taken) };
-            groups.last_mut().expect("a group was just begun").push(slice);
-            at += taken;
-            group_rows += taken;
-            group_bytes += bytes;
+impl<'a> FileEncoder<'a> {
+    pub(super) fn new(options: &'a ParquetOptions) -> Result<Self, EncodeError> {
+        if options.row_group_rows == 0 {
+            let reason = String::from("a row group has at least one row");
+            return Err(EncodeError::Option { option: "row_group_rows", reason });
         }
+        Ok(Self { writer: ChunkWriter::new(options)?, last: (0, 1) })
     }
-    groups
-}
 
-/// The bytes that the rows of a slice take, or 0 where that is not known.
-fn slice_bytes(part: &RecordBatch) -> usize {
-    part.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(0)).sum()
+    /// One file of the rows in `runs`.
+    pub(super) fn encode(
+        &mut self,
+        batch: &RecordBatch,
+        runs: &[Range<usize>],
+    ) -> Result<Bytes, EncodeError> {
+        let schema = batch.schema_ref();
+        let columns =
+            ArrowSchemaConverter::new().convert(schema).map_err(|e| EncodeError::Type(e.to_string()))?;
+        let columns: SchemaDescPtr = Arc::new(columns);
+        let writer = &mut self.writer;
+        let (rows, (last_bytes, last_rows)) = (runs::rows(runs), self.last);
+        // A small file's footer is no measure for a large one.
+        let expected = last_bytes as u128 * rows.min(2 * last_rows) as u128 / last_rows as u128;
+        writer.out = Vec::with_capacity(expected as usize / 8 * 9);
+        writer.out.extend_from_slice(b"PAR1");
+        let mut groups = Vec::new();
+        for group in runs::cut(runs, writer.options.row_group_rows) {
+            groups.push(write_group(writer, &columns, batch, &group)?);
+        }
+        write_footer(&mut writer.out, schema, columns, groups)?;
+        self.last = (writer.out.len(), rows.max(1));
+        Ok(Bytes::from(std::mem::take(&mut writer.out)))
+    }
 }
 
 fn write_group(
     writer: &mut ChunkWriter<'_>,
-    schema: &Schema,
     columns: &SchemaDescPtr,
-    parts: &[RecordBatch],
+    batch: &RecordBatch,
+    runs: &[Range<usize>],
 ) -> Result<RowGroupMetaData, EncodeError> {
-    let rows: usize = parts.iter().map(RecordBatch::num_rows).sum();
     let start = writer.out.len();
     let mut chunks = Vec::with_capacity(columns.num_columns());
     let mut leaves = Vec::new();
-    for (index, field) in schema.fields().iter().enumerate() {
-        let column = join(parts, index)?;
+    for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
         if !leaves::knows(field) {
-            splice(writer, columns, field, &column, &mut chunks)?;
+            splice(writer, columns, field, runs::column(column, runs)?, &mut chunks)?;
             continue;
         }
-        leaves::collect(field, &column, &mut leaves);
+        leaves::collect(field, column, runs, &mut leaves);
         for leaf in leaves.drain(..) {
             let descriptor = columns.column(chunks.len());
-            chunks.push(writer.write(&descriptor, &leaf)?);
+            chunks.push(writer.write(&descriptor, &leaf, runs)?);
         }
     }
     let bytes = chunks.iter().map(ColumnChunkMetaData::uncompressed_size).sum();
     Ok(RowGroupMetaData::builder(SchemaDescPtr::clone(columns))
-        .set_num_rows(rows as i64)
+        .set_num_rows(runs::rows(runs) as i64)
         .set_total_byte_size(bytes)
         .set_file_offset(start as i64)
         .set_column_metadata(chunks)
         .build()?)
-}
-
-/// One column of all parts.
-fn join(parts: &[RecordBatch], index: usize) -> Result<ArrayRef, EncodeError> {
-    if let [part] = parts {
-        return Ok(ArrayRef::clone(part.column(index)));
-    }
-    let arrays: Vec<_> = parts.iter().map(|part| part.column(index).as_ref()).collect();
-    Ok(arrow::compute::concat(&arrays)?)
 }
 
 /// Encodes a column as a file of its own by the crate's writer, and takes its
@@ -133,11 +111,11 @@ fn splice(
     writer: &mut ChunkWriter<'_>,
     columns: &SchemaDescPtr,
     field: &Field,
-    column: &ArrayRef,
+    column: ArrayRef,
     chunks: &mut Vec<ColumnChunkMetaData>,
 ) -> Result<(), EncodeError> {
     let schema = Arc::new(Schema::new(vec![field.clone()]));
-    let batch = RecordBatch::try_new(Arc::clone(&schema), vec![ArrayRef::clone(column)])?;
+    let batch = RecordBatch::try_new(Arc::clone(&schema), vec![column])?;
     let mut file = Vec::new();
     let mut arrow_writer = ArrowWriter::try_new(&mut file, schema, Some(properties(writer.options)))?;
     arrow_writer.write(&batch)?;

@@ -6,32 +6,57 @@
 //! (StarRocks/starrocks#37169) refuse the DELTA encodings, so that Zstandard
 //! does their work here.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use ::parquet::basic::Encoding;
 use ::parquet::file::statistics::Statistics;
-use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::buffer::{BooleanBuffer, OffsetBuffer};
-use arrow::datatypes::{DataType, Date32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanBufferBuilder};
+use arrow::buffer::BooleanBuffer;
+use arrow::datatypes::{
+    DataType, Date32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType, ToByteSlice,
+};
 
 use super::dictionary::{Dictionary, NumberDictionary, Text, TextDictionary};
 use super::{hybrid, statistics};
+use crate::encode::runs;
 
 /// Columns of fewer values are not sampled: their dictionary is tried.
 const SMALL: usize = 8 * 1024;
 /// Values in a sample.
 const SAMPLE: usize = 2 * 1024;
+/// After so many values without one repetition the dictionary of a small
+/// column is given up: had it as few distinct values as a dictionary needs to
+/// pay, they would have met by now, unless they come sorted.
+const TRIAL: usize = 512;
 /// What a dictionary must save at least: its page header and what the footer
 /// says about it.
 const OVERHEAD: usize = 48;
 
 /// The values of one leaf that are there.
-pub(super) enum Values {
+pub(super) enum Values<'a> {
     Boolean(BooleanBuffer),
-    Int32(arrow::buffer::ScalarBuffer<i32>),
-    Int64(arrow::buffer::ScalarBuffer<i64>),
-    Float64(arrow::buffer::ScalarBuffer<f64>),
-    Bytes { offsets: OffsetBuffer<i32>, data: arrow::buffer::Buffer, utf8: bool },
+    Int32(Cow<'a, [i32]>),
+    Int64(Cow<'a, [i64]>),
+    Float64(Cow<'a, [f64]>),
+    Bytes { spans: Vec<Span>, data: &'a [u8], utf8: bool },
+}
+
+/// Where a text or binary value stands in its column.
+#[derive(Clone, Copy)]
+pub(super) struct Span {
+    start: u32,
+    length: u32,
+}
+
+/// Vectors that are kept only to be used again.
+#[derive(Default)]
+pub(super) struct Scratch {
+    pub(super) indices: Vec<u32>,
+    int32: Vec<i32>,
+    int64: Vec<i64>,
+    float64: Vec<f64>,
+    spans: Vec<Span>,
 }
 
 /// Encoded values, page by page.
@@ -56,28 +81,57 @@ pub(super) fn knows(data_type: &DataType) -> bool {
     )
 }
 
-impl Values {
-    /// The values of `array`, which has a type that this module [`knows`];
-    /// whether they are null is no longer looked at.
-    pub(super) fn new(array: &ArrayRef) -> Self {
+impl<'a> Values<'a> {
+    /// The values of those rows of `runs` that are `present`. `array` has a
+    /// type that this module [`knows`]; whether they are null is no longer
+    /// looked at.
+    pub(super) fn new(
+        array: &'a ArrayRef,
+        runs: &[Range<usize>],
+        present: Option<&BooleanBuffer>,
+        scratch: &mut Scratch,
+    ) -> Self {
+        let rows = Rows { runs, present };
         match array.data_type() {
-            DataType::Boolean => Self::Boolean(array.as_boolean().values().clone()),
-            DataType::Int32 => Self::Int32(array.as_primitive::<Int32Type>().values().clone()),
-            DataType::Date32 => Self::Int32(array.as_primitive::<Date32Type>().values().clone()),
-            DataType::Int64 => Self::Int64(array.as_primitive::<Int64Type>().values().clone()),
-            DataType::Timestamp(..) => {
-                Self::Int64(array.as_primitive::<TimestampMicrosecondType>().values().clone())
+            DataType::Boolean => Self::Boolean(rows.bits(array.as_boolean().values())),
+            DataType::Int32 => {
+                Self::Int32(rows.numbers(array.as_primitive::<Int32Type>().values(), &mut scratch.int32))
             }
-            DataType::Float64 => Self::Float64(array.as_primitive::<Float64Type>().values().clone()),
+            DataType::Date32 => {
+                Self::Int32(rows.numbers(array.as_primitive::<Date32Type>().values(), &mut scratch.int32))
+            }
+            DataType::Int64 => {
+                Self::Int64(rows.numbers(array.as_primitive::<Int64Type>().values(), &mut scratch.int64))
+            }
+            DataType::Timestamp(..) => {
+                let times = array.as_primitive::<TimestampMicrosecondType>();
+                Self::Int64(rows.numbers(times.values(), &mut scratch.int64))
+            }
+            DataType::Float64 => Self::Float64(
+                rows.numbers(array.as_primitive::<Float64Type>().values(), &mut scratch.float64),
+            ),
             DataType::Utf8 => {
                 let text = array.as_string::<i32>();
-                Self::Bytes { offsets: text.offsets().clone(), data: text.values().clone(), utf8: true }
+                let spans = rows.spans(text.offsets(), &mut scratch.spans);
+                Self::Bytes { spans, data: text.values(), utf8: true }
             }
             DataType::Binary => {
                 let binary = array.as_binary::<i32>();
-                Self::Bytes { offsets: binary.offsets().clone(), data: binary.values().clone(), utf8: false }
+                let spans = rows.spans(binary.offsets(), &mut scratch.spans);
+                Self::Bytes { spans, data: binary.values(), utf8: false }
             }
             other => unreachable!("{other} is not encoded here"),
+        }
+    }
+
+    /// Gives the vectors back.
+    pub(super) fn recycle(self, scratch: &mut Scratch) {
+        match self {
+            Self::Int32(Cow::Owned(values)) => scratch.int32 = values,
+            Self::Int64(Cow::Owned(values)) => scratch.int64 = values,
+            Self::Float64(Cow::Owned(values)) => scratch.float64 = values,
+            Self::Bytes { spans, .. } => scratch.spans = spans,
+            _ => {}
         }
     }
 
@@ -93,7 +147,7 @@ impl Values {
             Self::Int32(values) => values.len(),
             Self::Int64(values) => values.len(),
             Self::Float64(values) => values.len(),
-            Self::Bytes { offsets, .. } => offsets.len() - 1,
+            Self::Bytes { spans, .. } => spans.len(),
         }
     }
 
@@ -103,8 +157,8 @@ impl Values {
             Self::Boolean(_) => range.len().div_ceil(8),
             Self::Int32(_) => range.len() * 4,
             Self::Int64(_) | Self::Float64(_) => range.len() * 8,
-            Self::Bytes { offsets, .. } => {
-                range.len() * 4 + (offsets[range.end] - offsets[range.start]) as usize
+            Self::Bytes { spans, .. } => {
+                range.len() * 4 + spans[range].iter().map(|span| span.length as usize).sum::<usize>()
             }
         }
     }
@@ -119,16 +173,16 @@ impl Values {
             }
             Self::Int64(values) => self.choose::<NumberDictionary<8>>(indices, |i| values[i].cast_unsigned()),
             Self::Float64(values) => self.choose::<NumberDictionary<8>>(indices, |i| values[i].to_bits()),
-            Self::Bytes { offsets, data, .. } => self.choose::<TextDictionary>(indices, |i| {
-                Text::new(data, offsets[i] as usize..offsets[i + 1] as usize)
-            }),
+            Self::Bytes { spans, data, .. } => {
+                self.choose::<TextDictionary>(indices, |i| Text::new(data, spans[i].range()))
+            }
         }
     }
 
-    fn choose<'a, D: Dictionary>(
-        &'a self,
+    fn choose<'b, D: Dictionary>(
+        &'b self,
         indices: &mut Vec<u32>,
-        value: impl Fn(usize) -> D::Value<'a>,
+        value: impl Fn(usize) -> D::Value<'b>,
     ) -> Encoded {
         let count = self.len();
         if count > SMALL && !self.sample_repeats::<D>(&value) {
@@ -138,6 +192,9 @@ impl Values {
         indices.clear();
         indices.reserve(count);
         for at in 0..count {
+            if at == TRIAL && count <= SMALL && dictionary.len() == TRIAL {
+                return Encoded::Plain;
+            }
             match dictionary.index_of(value(at)) {
                 Ok(index) => indices.push(index),
                 Err(_) => return Encoded::Plain,
@@ -162,7 +219,7 @@ impl Values {
     /// Judges by values taken at even distances. Pairs that are equal tell
     /// how many distinct values there are: of `m` drawn from `d`, `m² / 2d`
     /// are expected to be repeats.
-    fn sample_repeats<'a, D: Dictionary>(&'a self, value: impl Fn(usize) -> D::Value<'a>) -> bool {
+    fn sample_repeats<'b, D: Dictionary>(&'b self, value: impl Fn(usize) -> D::Value<'b>) -> bool {
         let count = self.len();
         let mut dictionary = D::default();
         for step in 0..SAMPLE {
@@ -187,8 +244,8 @@ impl Values {
             Self::Int32(values) => statistics::of_int32(values, nulls),
             Self::Int64(values) => statistics::of_int64(values, nulls),
             Self::Float64(values) => statistics::of_float64(values, nulls),
-            Self::Bytes { offsets, data, utf8 } => {
-                statistics::of_bytes((0..self.len()).map(|i| text(offsets, data, i)), *utf8, nulls)
+            Self::Bytes { spans, data, utf8 } => {
+                statistics::of_bytes(spans.iter().map(|span| &data[span.range()]), *utf8, nulls)
             }
         }
     }
@@ -206,30 +263,69 @@ impl Values {
                 }
                 out.truncate(start + bytes);
             }
-            Self::Int32(values) => {
-                out.extend_from_slice(&values.inner().as_slice()[range.start * 4..range.end * 4]);
-            }
-            Self::Int64(values) => {
-                out.extend_from_slice(&values.inner().as_slice()[range.start * 8..range.end * 8]);
-            }
-            Self::Float64(values) => {
-                out.extend_from_slice(&values.inner().as_slice()[range.start * 8..range.end * 8]);
-            }
-            Self::Bytes { offsets, data, .. } => {
+            Self::Int32(values) => out.extend_from_slice(values[range].to_byte_slice()),
+            Self::Int64(values) => out.extend_from_slice(values[range].to_byte_slice()),
+            Self::Float64(values) => out.extend_from_slice(values[range].to_byte_slice()),
+            Self::Bytes { spans, data, .. } => {
                 out.reserve(self.plain_bytes(range.clone()));
-                for at in range {
-                    let value = text(offsets, data, at);
-                    out.extend_from_slice(&(value.len() as u32).to_le_bytes());
-                    out.extend_from_slice(value);
+                for span in &spans[range] {
+                    out.extend_from_slice(&span.length.to_le_bytes());
+                    out.extend_from_slice(&data[span.range()]);
                 }
             }
         }
     }
 }
 
-#[inline]
-fn text<'a>(offsets: &OffsetBuffer<i32>, data: &'a [u8], at: usize) -> &'a [u8] {
-    &data[offsets[at] as usize..offsets[at + 1] as usize]
+impl Span {
+    #[inline]
+    fn range(self) -> Range<usize> {
+        self.start as usize..self.start as usize + self.length as usize
+    }
+}
+
+/// The rows whose values are wanted.
+#[derive(Clone, Copy)]
+struct Rows<'r> {
+    runs: &'r [Range<usize>],
+    present: Option<&'r BooleanBuffer>,
+}
+
+impl Rows<'_> {
+    fn count(self) -> usize {
+        self.present.map_or_else(|| runs::rows(self.runs), BooleanBuffer::count_set_bits)
+    }
+
+    fn bits(self, bits: &BooleanBuffer) -> BooleanBuffer {
+        let mut gathered = BooleanBufferBuilder::new(self.count());
+        runs::present(self.runs, self.present, |range| runs::append_bits(&mut gathered, bits, range));
+        gathered.finish()
+    }
+
+    /// The numbers as they lie if they are one run, or gathered.
+    fn numbers<'a, T: Copy>(self, values: &'a [T], scratch: &mut Vec<T>) -> Cow<'a, [T]> {
+        if let ([run], None) = (self.runs, self.present) {
+            return Cow::Borrowed(&values[run.clone()]);
+        }
+        let mut gathered = std::mem::take(scratch);
+        gathered.clear();
+        gathered.reserve(self.count());
+        runs::present(self.runs, self.present, |range| gathered.extend_from_slice(&values[range]));
+        Cow::Owned(gathered)
+    }
+
+    /// Text stays where it is.
+    fn spans(self, offsets: &[i32], scratch: &mut Vec<Span>) -> Vec<Span> {
+        let mut spans = std::mem::take(scratch);
+        spans.clear();
+        spans.reserve(self.count());
+        runs::present(self.runs, self.present, |range| {
+            // Offsets ascend from 0 or above.
+            let ends = offsets[range.start..=range.end].windows(2);
+            spans.extend(ends.map(|o| Span { start: o[0] as u32, length: (o[1] - o[0]) as u32 }));
+        });
+        spans
+    }
 }
 
 /// The entries of a dictionary page of text.
@@ -251,7 +347,7 @@ impl Encoded {
     }
 
     /// The statistics of `values`; of text in a dictionary, from its entries.
-    pub(super) fn statistics(&self, values: &Values, nulls: u64) -> Statistics {
+    pub(super) fn statistics(&self, values: &Values<'_>, nulls: u64) -> Statistics {
         match (self, values) {
             (Self::Dictionary { page, .. }, Values::Bytes { utf8, .. }) => {
                 statistics::of_bytes(entries(page), *utf8, nulls)
@@ -261,7 +357,7 @@ impl Encoded {
     }
 
     /// Appends the values of `range` as a data page holds them.
-    pub(super) fn write(&self, values: &Values, out: &mut Vec<u8>, range: Range<usize>) {
+    pub(super) fn write(&self, values: &Values<'_>, out: &mut Vec<u8>, range: Range<usize>) {
         match self {
             Self::Plain => values.write_plain(out, range),
             Self::Dictionary { entries, indices, .. } => {
@@ -273,7 +369,7 @@ impl Encoded {
     }
 
     /// Bytes that the values of `range` take in a data page, about.
-    pub(super) fn bytes(&self, values: &Values, range: Range<usize>) -> usize {
+    pub(super) fn bytes(&self, values: &Values<'_>, range: Range<usize>) -> usize {
         match self {
             Self::Plain => values.plain_bytes(range),
             Self::Dictionary { .. } => range.len() * 2,

@@ -1,5 +1,6 @@
 //! Parquet files, read back by the `parquet` crate's reader.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -9,14 +10,14 @@ use arrow::array::{
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::Encoding;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::statistics::Statistics;
 use proptest::prelude::*;
 
-use super::{batch, slices, strings};
+use super::{batch, runs, strings};
 use crate::encode::{CREATED_BY, EncodeError, encode};
 use crate::shape::{Output, ParquetCompression, ParquetOptions};
 
@@ -27,19 +28,25 @@ fn read(body: bytes::Bytes) -> (RecordBatch, Arc<ParquetMetaData>) {
     (concat_batches(&schema, &batches).unwrap(), metadata)
 }
 
-fn file(options: ParquetOptions, schema: &SchemaRef, parts: &[RecordBatch]) -> bytes::Bytes {
-    let encoded = encode(&Output::Parquet(options), schema, parts).unwrap();
+fn file(options: ParquetOptions, batch: &RecordBatch, runs: &[Range<usize>]) -> bytes::Bytes {
+    let encoded = encode(&Output::Parquet(options), batch, runs).unwrap();
     assert_eq!((encoded.extension, encoded.content_encoding), (".parquet", None));
     encoded.body
 }
 
 /// Encodes, reads back, compares; answers the file's metadata.
-fn check(options: ParquetOptions, parts: &[RecordBatch]) -> Arc<ParquetMetaData> {
-    let schema = parts[0].schema();
-    let body = file(options.clone(), &schema, parts);
-    assert_eq!(body, file(options, &schema, parts), "the same input gives the same bytes");
+fn check(options: ParquetOptions, batch: &RecordBatch, runs: &[Range<usize>]) -> Arc<ParquetMetaData> {
+    let schema = batch.schema();
+    let body = file(options.clone(), batch, runs);
+    assert_eq!(body, file(options.clone(), batch, runs), "the same input gives the same bytes");
+    let slices: Vec<_> = runs.iter().map(|run| batch.slice(run.start, run.len())).collect();
+    let expect = concat_batches(&schema, &slices).unwrap();
+    assert_eq!(
+        body,
+        file(options, &expect, &super::runs(&expect, usize::MAX)),
+        "where rows lie changes nothing"
+    );
     let (rows, metadata) = read(body);
-    let expect = concat_batches(&schema, parts).unwrap();
     assert_eq!(rows.num_rows(), expect.num_rows());
     for (index, field) in schema.fields().iter().enumerate() {
         assert_eq!(rows.schema().field(index).data_type(), field.data_type());
@@ -50,7 +57,8 @@ fn check(options: ParquetOptions, parts: &[RecordBatch]) -> Arc<ParquetMetaData>
 }
 
 fn check_column(column: ArrayRef) -> Arc<ParquetMetaData> {
-    check(ParquetOptions::default(), &[batch(vec![("v", column)])])
+    let table = batch(vec![("v", column)]);
+    check(ParquetOptions::default(), &table, &runs(&table, usize::MAX))
 }
 
 /// A small generator: the same seed, the same batch.
@@ -169,7 +177,9 @@ proptest! {
     fn any_batch_comes_back(
         seed in any::<u64>(),
         rows in prop_oneof![1..4_usize, 60..70_usize, 1..2500_usize],
-        slice in prop_oneof![Just(usize::MAX), 1..200_usize],
+        run in prop_oneof![Just(usize::MAX), 1..200_usize],
+        // A run, then rows that are not in the file.
+        gap in prop_oneof![Just(0), 1..200_usize],
         skip in 0..3_usize,
         row_group_rows in prop_oneof![Just(1 << 20), 1..1000_usize],
         dictionary in any::<bool>(),
@@ -177,12 +187,15 @@ proptest! {
     ) {
         let mut random = Random(seed);
         let whole = random.batch(rows + skip);
-        let parts = slices(&whole.slice(skip, rows), slice.min(rows));
+        let whole = whole.slice(skip, rows);
+        let run = run.min(rows);
+        let runs: Vec<_> = (0..rows).step_by(run + gap).map(|at| at..rows.min(at + run)).collect();
+        let rows: usize = runs.iter().map(Range::len).sum();
         let compression = [
             ParquetCompression::Zstd, ParquetCompression::Snappy, ParquetCompression::Gzip, ParquetCompression::None,
         ][codec];
         let options = ParquetOptions { row_group_rows, dictionary, compression, statistics: true };
-        let metadata = check(options, &parts);
+        let metadata = check(options, &whole, &runs);
         prop_assert_eq!(metadata.num_row_groups(), rows.div_ceil(row_group_rows));
     }
 }
@@ -190,9 +203,8 @@ proptest! {
 #[test]
 fn no_rows() {
     let table = batch(vec![("a", strings(&[])), ("b", Arc::new(Int64Array::from(Vec::<i64>::new())))]);
-    assert_eq!(check(ParquetOptions::default(), std::slice::from_ref(&table)).num_row_groups(), 0);
-    let (rows, _) = read(file(ParquetOptions::default(), &table.schema(), &[]));
-    assert_eq!(rows.num_rows(), 0);
+    assert_eq!(check(ParquetOptions::default(), &table, &[]).num_row_groups(), 0);
+    assert_eq!(check(ParquetOptions::default(), &table, std::slice::from_ref(&(0..0))).num_row_groups(), 0);
 }
 
 #[test]
@@ -212,11 +224,15 @@ fn many_pages() {
         ("times", Arc::new(times)),
         ("flags", Arc::new(flags)),
     ]);
-    let metadata = check(ParquetOptions::default(), std::slice::from_ref(&table));
+    let metadata = check(ParquetOptions::default(), &table, &runs(&table, usize::MAX));
     let has_dictionary = |i: usize| metadata.row_group(0).column(i).dictionary_page_offset().is_some();
     assert_eq!([0, 1, 2, 3, 4].map(has_dictionary), [false, true, true, false, false]);
     assert!(metadata.row_group(0).column(1).encodings().any(|e| e == Encoding::RLE_DICTIONARY));
-    check(ParquetOptions { row_group_rows: 70_001, ..ParquetOptions::default() }, &slices(&table, 100_000));
+    check(
+        ParquetOptions { row_group_rows: 70_001, ..ParquetOptions::default() },
+        &table,
+        &runs(&table, 100_000),
+    );
 }
 
 #[test]
@@ -253,16 +269,16 @@ fn other_types_take_the_crates_writer() {
         ("small", Arc::new(Int32Array::from(vec![Some(1), None, Some(3)]))),
     ]);
     let options = ParquetOptions { row_group_rows: 2, ..ParquetOptions::default() };
-    check(options, &slices(&table, 1));
+    check(options, &table, &runs(&table, 1));
 }
 
 #[test]
 fn empty_structs_are_refused() {
     let table = batch(vec![("v", Arc::new(StructArray::new_empty_fields(1, None)))]);
-    let refused = encode(&Output::default(), &table.schema(), std::slice::from_ref(&table));
+    let refused = encode(&Output::default(), &table, &runs(&table, usize::MAX));
     assert!(matches!(refused, Err(EncodeError::Type(_))), "{refused:?}");
     let none = Output::Parquet(ParquetOptions { row_group_rows: 0, ..ParquetOptions::default() });
-    assert!(matches!(encode(&none, &table.schema(), &[]), Err(EncodeError::Option { .. })));
+    assert!(matches!(encode(&none, &table, &[]), Err(EncodeError::Option { .. })));
 }
 
 fn statistics(column: ArrayRef) -> Statistics {

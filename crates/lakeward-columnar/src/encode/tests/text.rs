@@ -10,23 +10,23 @@ use arrow::array::{
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, Schema};
 
-use super::{batch, slices, strings};
+use super::{batch, runs, strings};
 use crate::encode::{EncodeError, encode};
 use crate::shape::{CsvOptions, CsvQuote, FileCompression, Output};
 
 fn ndjson(batch: &RecordBatch) -> String {
     let output = Output::Ndjson { compression: FileCompression::None };
-    let whole = encode(&output, &batch.schema(), std::slice::from_ref(batch)).unwrap();
-    let parts = encode(&output, &batch.schema(), &slices(batch, 1)).unwrap();
-    assert_eq!(whole, parts, "slices give the same text");
+    let whole = encode(&output, batch, &runs(batch, usize::MAX)).unwrap();
+    let parts = encode(&output, batch, &runs(batch, 1)).unwrap();
+    assert_eq!(whole, parts, "runs give the same text");
     assert_eq!(whole.extension, ".ndjson");
     String::from_utf8(whole.body.to_vec()).unwrap()
 }
 
 fn csv(options: CsvOptions, batch: &RecordBatch) -> String {
-    let whole = encode(&Output::Csv(options.clone()), &batch.schema(), std::slice::from_ref(batch)).unwrap();
-    let parts = encode(&Output::Csv(options), &batch.schema(), &slices(batch, 1)).unwrap();
-    assert_eq!(whole, parts, "slices give the same text");
+    let whole = encode(&Output::Csv(options.clone()), batch, &runs(batch, usize::MAX)).unwrap();
+    let parts = encode(&Output::Csv(options), batch, &runs(batch, 1)).unwrap();
+    assert_eq!(whole, parts, "runs give the same text");
     String::from_utf8(whole.body.to_vec()).unwrap()
 }
 
@@ -165,7 +165,7 @@ fn csv_refuses_what_readers_could_not_read() {
         CsvOptions { delimiter: '→', ..CsvOptions::default() },
         CsvOptions { null: String::from("a,b"), ..CsvOptions::default() },
     ] {
-        let refused = encode(&Output::Csv(options), &table.schema(), std::slice::from_ref(&table));
+        let refused = encode(&Output::Csv(options), &table, &runs(&table, usize::MAX));
         assert!(matches!(refused, Err(EncodeError::Option { .. })));
     }
 }

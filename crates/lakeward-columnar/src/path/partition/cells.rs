@@ -1,5 +1,8 @@
-//! What one event expression evaluates to, row by row: a few distinct texts
-//! and, for every row, which of them.
+//! What event expressions evaluate to, row by row: a few distinct texts and,
+//! for every row, which of them.
+//!
+//! All patterns of one column are evaluated together, so that a path by year,
+//! month, day and hour reads each time once.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -18,31 +21,41 @@ use crate::path::instant::{self, TimeReader};
 use crate::path::java_time::{Pattern, QUARTER_HOUR};
 use crate::path::template::{Event, zoned};
 
-/// One evaluated value.
+/// The value of a row.
 #[derive(Debug)]
 pub(super) struct Cell {
-    pub(super) text: String,
+    /// One text per expression.
+    pub(super) texts: Box<[String]>,
     /// Whether the row's value can be read back from the text.
     pub(super) exact: bool,
 }
 
-/// The values of one event expression.
+/// The values of all expressions of one column that have a pattern, or of one
+/// that has none.
 #[derive(Debug, Default)]
 pub(super) struct Cells {
+    /// How many expressions.
+    width: usize,
     /// For each row, its cell; cells are numbered by first sight.
     of_row: Vec<u32>,
     cells: Vec<Cell>,
-    by_text: HashMap<String, u32>,
+    by_texts: HashMap<Box<[String]>, u32>,
+    missing: Option<u32>,
 }
 
 impl Cells {
-    /// Evaluates `event` for every row.
-    pub(super) fn of(event: &Event, rows: &RecordBatch, zone: &TimeZone, limit: usize) -> Self {
-        let mut cells = Self { of_row: Vec::with_capacity(rows.num_rows()), ..Self::default() };
-        match (find(rows, &event.column), &event.pattern) {
-            (None, _) => cells.fill_missing(rows.num_rows()),
-            (Some(column), Some(pattern)) => cells.fill_times(&column, &mut Times::new(pattern, zone)),
-            (Some(column), None) => cells.fill_values(&column, limit),
+    /// Evaluates expressions of `column` for every row: those of `patterns`,
+    /// or the one without any.
+    fn of(column: &str, patterns: Vec<&Pattern>, rows: &RecordBatch, zone: &TimeZone, limit: usize) -> Self {
+        let mut cells = Self {
+            width: patterns.len().max(1),
+            of_row: Vec::with_capacity(rows.num_rows()),
+            ..Self::default()
+        };
+        match find(rows, column) {
+            None => cells.fill_missing(rows.num_rows()),
+            Some(column) if patterns.is_empty() => cells.fill_values(&column, limit),
+            Some(column) => cells.fill_times(&column, &mut Times::new(patterns, zone)),
         }
         assert_eq!(cells.of_row.len(), rows.num_rows(), "every row has a cell");
         cells
@@ -53,19 +66,28 @@ impl Cells {
         &self.cells[self.of_row[row] as usize]
     }
 
-    fn intern(&mut self, text: &str, exact: bool) -> u32 {
-        if let Some(id) = self.by_text.get(text) {
+    fn intern(&mut self, texts: &[String], exact: bool) -> u32 {
+        if let Some(id) = self.by_texts.get(texts) {
             return *id;
         }
         let id = u32::try_from(self.cells.len()).expect("a batch has fewer than 2^32 rows");
-        self.cells.push(Cell { text: text.into(), exact });
-        self.by_text.insert(text.into(), id);
+        self.cells.push(Cell { texts: texts.into(), exact });
+        self.by_texts.insert(texts.into(), id);
         id
+    }
+
+    /// The cell of a row without a value.
+    fn missing(&mut self) -> u32 {
+        if let Some(id) = self.missing {
+            return id;
+        }
+        let id = self.intern(&vec![String::from(MISSING); self.width], false);
+        *self.missing.insert(id)
     }
 
     fn fill_missing(&mut self, rows: usize) {
         if rows > 0 {
-            let missing = self.intern(MISSING, false);
+            let missing = self.missing();
             self.of_row.resize(rows, missing);
         }
     }
@@ -121,7 +143,7 @@ impl Cells {
         of_row.extend((0..rows).map(|row| match if valid(row) { micros(row) } else { None } {
             Some(micros) if times.current.contains(&micros) => times.cell,
             Some(micros) => times.enter(micros, self),
-            None => self.intern(MISSING, false),
+            None => self.missing(),
         }));
         self.of_row = of_row;
     }
@@ -160,7 +182,7 @@ impl Cells {
         let mut escaped = String::new();
         for row in 0..rows {
             let Some(text) = text(row) else {
-                let missing = self.intern(MISSING, false);
+                let missing = self.missing();
                 self.of_row.push(missing);
                 continue;
             };
@@ -170,7 +192,7 @@ impl Cells {
                     *known.entry(text).or_insert_with(|| {
                         escaped.clear();
                         let exact = escape::append(text, limit, &mut escaped);
-                        self.intern(&escaped, exact)
+                        self.intern(std::slice::from_ref(&escaped), exact)
                     })
                 }),
             };
@@ -192,13 +214,40 @@ impl Cells {
             let cell = if shown {
                 escaped.clear();
                 let exact = escape::append(&text, limit, &mut escaped);
-                self.intern(&escaped, exact)
+                self.intern(std::slice::from_ref(&escaped), exact)
             } else {
-                self.intern(MISSING, false)
+                self.missing()
             };
             self.of_row.push(cell);
         }
     }
+}
+
+/// Evaluates `events` for every row. Returns the cells, and for each event
+/// which of them it has and which of their texts.
+pub(super) fn evaluate<'e>(
+    events: impl Iterator<Item = &'e Event>,
+    rows: &RecordBatch,
+    zone: &TimeZone,
+    limit: usize,
+) -> (Vec<Cells>, Vec<(usize, usize)>) {
+    let mut columns: Vec<(&str, Vec<&Pattern>)> = Vec::new();
+    let mut places = Vec::new();
+    for event in events {
+        // Patterns of the same column share an entry, which never is empty.
+        let known = columns.iter().position(|(name, patterns)| {
+            *name == event.column && patterns.is_empty() == event.pattern.is_none()
+        });
+        let at = known.unwrap_or_else(|| {
+            columns.push((&event.column, Vec::new()));
+            columns.len() - 1
+        });
+        let patterns = &mut columns[at].1;
+        places.push((at, patterns.len()));
+        patterns.extend(&event.pattern);
+    }
+    let cells = columns.into_iter().map(|(name, patterns)| Cells::of(name, patterns, rows, zone, limit));
+    (cells.collect(), places)
 }
 
 /// Numbers the rows by the combination of their cells, by first sight. `None`
@@ -247,9 +296,9 @@ impl<K: PartialEq + Copy> Recent<K> {
     }
 }
 
-/// A time pattern's texts, remembered per stretch of time.
+/// The texts of time patterns, remembered per stretch of time.
 struct Times<'a> {
-    pattern: &'a Pattern,
+    patterns: Vec<&'a Pattern>,
     zone: &'a TimeZone,
     granularity: i64,
     /// Instants that are known to have the text of `cell`.
@@ -257,23 +306,24 @@ struct Times<'a> {
     cell: u32,
     /// Known stretches by their start: one per slot, the later one stays.
     stretches: Vec<Option<(i64, u32)>>,
-    text: String,
+    texts: Vec<String>,
 }
 
 /// Room for 42 days of quarter-hours.
 const SLOTS: usize = 4096;
 
 impl<'a> Times<'a> {
-    fn new(pattern: &'a Pattern, zone: &'a TimeZone) -> Self {
-        let granularity = pattern.granularity();
+    fn new(patterns: Vec<&'a Pattern>, zone: &'a TimeZone) -> Self {
+        // Each divides the next coarser one.
+        let granularity = patterns.iter().map(|pattern| pattern.granularity()).min().unwrap_or(1);
         Self {
-            pattern,
+            texts: vec![String::new(); patterns.len()],
+            patterns,
             zone,
             granularity,
             current: 0..0,
             cell: 0,
             stretches: vec![None; SLOTS],
-            text: String::new(),
         }
     }
 
@@ -292,9 +342,11 @@ impl<'a> Times<'a> {
             return cell;
         }
         let at = zoned(Timestamp(micros), self.zone);
-        self.text.clear();
-        self.pattern.format(&at, &mut self.text);
-        let cell = cells.intern(&self.text, true);
+        for (pattern, text) in self.patterns.iter().zip(&mut self.texts) {
+            text.clear();
+            pattern.format(&at, text);
+        }
+        let cell = cells.intern(&self.texts, true);
         if self.granularity > 1 && self.is_uniform(start, end, at.offset().seconds()) {
             self.stretches[slot] = Some((start, cell));
             (self.current, self.cell) = (start..end, cell);
@@ -302,16 +354,19 @@ impl<'a> Times<'a> {
         cell
     }
 
-    /// Whether all of `start..end` has the text of one of its instants, at
+    /// Whether all of `start..end` has the texts of one of its instants, at
     /// `offset`. A change of the offset inside it, or one of an odd size (local
     /// mean times of the 19th century), may break the stretch.
     fn is_uniform(&self, start: i64, end: i64, offset: i32) -> bool {
         let aligned = i64::from(offset) * 1_000_000 % self.granularity == 0;
         let same = |micros: i64| {
             let at = zoned(Timestamp(micros), self.zone);
-            let mut text = String::with_capacity(self.text.len());
-            self.pattern.format(&at, &mut text);
-            at.offset().seconds() == offset && text == self.text
+            let same_text = |(pattern, expect): (&&Pattern, &String)| {
+                let mut text = String::with_capacity(expect.len());
+                pattern.format(&at, &mut text);
+                text == *expect
+            };
+            at.offset().seconds() == offset && self.patterns.iter().zip(&self.texts).all(same_text)
         };
         aligned && same(start) && same(end - 1)
     }
