@@ -43,7 +43,7 @@ impl Control {
     /// # Errors
     /// See [`ControlError`].
     pub async fn create(&self, spec: PipelineSpec) -> Result<(), ControlError> {
-        self.shared.create(spec).await
+        self.seen_through(|shared| async move { shared.create(spec).await }).await
     }
 
     /// Replaces a pipeline's settings. A batch that is planned is finished as
@@ -52,7 +52,7 @@ impl Control {
     /// # Errors
     /// See [`ControlError`].
     pub async fn update(&self, spec: PipelineSpec) -> Result<(), ControlError> {
-        self.shared.update(spec).await
+        self.seen_through(|shared| async move { shared.update(spec).await }).await
     }
 
     /// Removes a pipeline; if no other delivers its stream, the stream and its
@@ -61,7 +61,18 @@ impl Control {
     /// # Errors
     /// See [`ControlError`].
     pub async fn delete(&self, name: &str) -> Result<(), ControlError> {
-        self.shared.delete(name).await
+        let name = name.to_string();
+        self.seen_through(|shared| async move { shared.delete(&name).await }).await
+    }
+
+    /// Makes a change as a task of its own: a client that hangs up must not
+    /// leave a pipeline stopped half-way.
+    async fn seen_through<F>(&self, change: impl FnOnce(Arc<Shared>) -> F) -> Result<(), ControlError>
+    where
+        F: Future<Output = Result<(), ControlError>> + Send + 'static,
+    {
+        let change = tokio::spawn(change(Arc::clone(&self.shared)));
+        change.await.map_err(|error| ControlError::Failed(error.to_string()))?
     }
 
     /// The pipeline's settings, if it exists.

@@ -345,21 +345,27 @@ impl Shared {
             }
             return Ok(());
         }
-        self.stop(&spec.name).await;
         self.on_ledger(move |ledger| ledger.put_pipeline(&stored)).await?;
-        let progress = self.register(&spec).await?;
-        self.start(spec, false, progress)
+        self.stop(&spec.name).await;
+        match self.register(&spec).await {
+            Ok(progress) => self.start(spec, false, progress),
+            Err(error) => {
+                // The pipeline goes on as it was until the next start.
+                let progress = self.register(&before).await?;
+                self.start(before, false, progress)?;
+                Err(error)
+            }
+        }
     }
 
     pub(crate) async fn delete(&self, name: &str) -> Result<(), ControlError> {
         let _one_at_a_time = self.changes.lock().await;
         let spec = self.changeable(name)?;
         self.stop(name).await;
-        let removed = name.to_string();
-        self.on_ledger(move |ledger| ledger.remove_pipeline(&removed)).await?;
-        self.running().remove(name);
-        self.watermarks.forget(&spec.stream, name);
-        if !self.running().values().any(|other| other.spec.stream == spec.stream) {
+        // The stream goes first: if we die in between, the pipeline is there
+        // without records, and is deleted again. The other way round a stream
+        // made anew would find delivered records and deliver them again.
+        if !self.running().values().any(|other| other.spec.stream == spec.stream && other.spec.name != name) {
             self.streams.write().unwrap_or_else(PoisonError::into_inner).remove(&spec.stream);
             let journal = self.journal.clone();
             let stream = spec.stream.clone();
@@ -367,6 +373,10 @@ impl Shared {
                 .await?
                 .map_err(|e| ControlError::Failed(e.to_string()))?;
         }
+        let removed = name.to_string();
+        self.on_ledger(move |ledger| ledger.remove_pipeline(&removed)).await?;
+        self.running().remove(name);
+        self.watermarks.forget(&spec.stream, name);
         info!(pipeline = name, stream = %spec.stream, "pipeline deleted");
         Ok(())
     }
@@ -410,6 +420,24 @@ impl Shared {
         // Nothing is trimmed from here on, until the pipeline says how far it is.
         self.watermarks.advance(&spec.stream, &spec.name, Offset(0));
         let start = self.journal.tail(&spec.stream).map_or_else(Offset::default, |tail| tail.start);
+        let (name, stream) = (spec.name.clone(), spec.stream.clone());
+        let (known, unfinished) =
+            self.on_ledger(move |ledger| Ok((ledger.progress(&name)?, ledger.unfinished(&name)?))).await?;
+        if let Some(known) = known {
+            if known.stream != stream {
+                return Err(ControlError::Invalid(format!(
+                    "the pipeline delivered the stream {} until now; give the new one another name, so that nothing is delivered twice",
+                    known.stream
+                )));
+            }
+            let needed = unfinished.map_or(known.delivered_to, |plan| plan.span.to);
+            let end = self.journal.tail(&stream).map_or(Offset(0), |tail| tail.end);
+            if known.incarnation == incarnation && end < needed {
+                return Err(ControlError::Failed(format!(
+                    "the journal of {stream} ends at {end}, but the ledger is at {needed}: the journal lost its end, or the two come from different backups; restore both from one"
+                )));
+            }
+        }
         let (name, stream) = (spec.name.clone(), spec.stream.clone());
         let progress =
             self.on_ledger(move |ledger| ledger.register(&name, &stream, incarnation, start)).await?;

@@ -133,16 +133,17 @@ impl Pipeline {
                     tokio::select! {
                         receipt = &mut delivery => break receipt,
                         () = self.stop.cancelled() => return Ok(false),
-                        next = &mut following, if early.is_none() => early = Some(next?),
+                        next = &mut following, if early.is_none() => early = Some(next),
                     }
                 }
             };
-            let next = early.as_ref().and_then(Option::as_ref);
+            // A following batch that cannot be built does not stop this one.
+            let next = early.as_ref().and_then(|next| next.as_ref().ok()).and_then(Option::as_ref);
             self.commit(&prepared, receipt, next, clock).await?;
             drop(prepared);
             begun = next.is_some();
             current = match early {
-                Some(next) => next,
+                Some(next) => next?,
                 None => {
                     self.state.send_replace(PipelineState::Idle);
                     following.await?
@@ -196,12 +197,19 @@ impl Pipeline {
     async fn next_span(&self, from: Offset) -> Result<Option<(Span, u64)>, Halt> {
         let mut ends = self.journal.watch(&self.spec.stream).ok_or(ReadError::UnknownStream)?;
         let mut filling = Filling::new(from, self.spec.batch);
+        let mut since = None;
         let pause = LOOK_EVERY.min(self.spec.batch.age / 4);
         loop {
             let draining = self.draining.is_cancelled();
             let end = *ends.borrow_and_update();
             self.look(&mut filling, end)?;
-            let wait = match filling.decide(self.clock.now(), draining) {
+            if filling.next() > from && since.is_none() {
+                since = Some(Stopwatch::start());
+            }
+            // The wall clock may jump back; what we have seen ourselves does not.
+            let seen = since.map_or(Duration::ZERO, Stopwatch::elapsed);
+            let age = self.clock.now().since(filling.oldest()).max(seen);
+            let wait = match filling.decide(age, draining) {
                 Decision::Cut(span) => return Ok(Some((span, filling.bytes()))),
                 Decision::Empty if draining => return Ok(None),
                 Decision::Empty => Duration::MAX,

@@ -83,6 +83,12 @@ impl Filling {
         self.to
     }
 
+    /// When the oldest record was received; the epoch if there is none.
+    #[must_use]
+    pub fn oldest(&self) -> Timestamp {
+        self.oldest
+    }
+
     /// Bytes of the records so far.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -116,12 +122,11 @@ impl Filling {
     }
 
     /// Decides whether the batch is due: when a limit is reached, when its
-    /// oldest record is `limits.age` old, or when the pipeline drains.
+    /// oldest record is `limits.age` old (it is `age` old now), or when the pipeline drains.
     /// Successive spans tile the stream: each starts where the last ended.
     #[must_use]
-    pub fn decide(&self, now: Timestamp, draining: bool) -> Decision {
+    pub fn decide(&self, age: Duration, draining: bool) -> Decision {
         let Some(span) = Span::new(self.from, self.to) else { return Decision::Empty };
-        let age = now.since(self.oldest);
         if self.full || draining || age >= self.limits.age {
             Decision::Cut(span)
         } else {
@@ -150,16 +155,16 @@ mod tests {
 
     #[test]
     fn a_batch_is_cut_at_the_first_limit() {
-        let early = Timestamp(1_000_000);
-        let late = Timestamp(60_000_000);
-        let check = |limits, frames: &[Frame], now, draining, expect| {
+        let early = Duration::from_secs(1);
+        let late = Duration::from_secs(60);
+        let check = |limits, frames: &[Frame], age, draining, expect| {
             let mut filling = Filling::new(Offset(5), limits);
             for frame in frames {
                 if !filling.is_full() {
                     filling.add(frame);
                 }
             }
-            assert_eq!(filling.decide(now, draining), expect);
+            assert_eq!(filling.decide(age, draining), expect);
         };
         let two = [frame(5, 2), frame(7, 2)];
         check(limits(1000, 100), &two, early, false, Decision::Wait(Duration::from_secs(59)));
@@ -193,7 +198,7 @@ mod tests {
                     }
                     filling.add(frame);
                 }
-                match filling.decide(Timestamp(0), true) {
+                match filling.decide(Duration::ZERO, true) {
                     Decision::Cut(span) => {
                         prop_assert_eq!(span.from, at);
                         prop_assert!(span.records() <= records);

@@ -29,6 +29,9 @@ pub(crate) struct Tail {
     pub(crate) seed: Seed,
     /// Where the next frame goes.
     pub(crate) at: u64,
+    /// Up to where an fsync has made the file durable: what frames say of it.
+    /// A marker behind that is not part of it.
+    pub(crate) synced: u64,
     /// The length of the file.
     pub(crate) capacity: u64,
     /// Whether what is before `at` is known to be durable by a marker.
@@ -202,7 +205,7 @@ impl Found {
             segment.file_bytes = capacity;
         }
         let Self { file, path, seed, .. } = self;
-        Ok(Tail { file, path, seed, at: stopped.at, capacity, marked: stopped.marked })
+        Ok(Tail { file, path, seed, at: stopped.at, synced: stopped.at, capacity, marked: stopped.marked })
     }
 }
 

@@ -159,7 +159,7 @@ impl Writer {
         let place = Place {
             seed: tail.seed,
             position: tail.at + self.group.bytes,
-            synced: tail.at,
+            synced: tail.synced,
             first: self.group.end(self.shared.state().end),
             received_at: self.received_at,
         };
@@ -207,6 +207,7 @@ impl Writer {
         }
         self.means.disk.sync(&tail.file).unwrap_or_else(|error| disk::fatal("fsync", &tail.path, &error));
         tail.at += self.group.bytes;
+        tail.synced = tail.at;
         tail.marked = false;
         self.publish();
         self.group.acknowledge();
@@ -288,6 +289,7 @@ impl Writer {
             path: new.path,
             seed: Seed::new(self.shared.incarnation, end),
             at: new.frames_at,
+            synced: new.frames_at,
             capacity: bytes,
             marked: true,
         });
@@ -325,6 +327,8 @@ impl Writer {
             self.means.space.release(tail.capacity.saturating_sub(tail.at));
             tail.capacity = tail.at;
         }
+        // A sealed segment must be whole, also its last marker.
+        self.means.disk.sync(&tail.file).unwrap_or_else(|error| disk::fatal("fsync", &tail.path, &error));
         if let Some(segment) = self.shared.state().segments.back_mut() {
             segment.file_bytes = tail.capacity;
         }

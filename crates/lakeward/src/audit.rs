@@ -29,6 +29,9 @@ pub(crate) struct Audit {
     /// Files that lie there with the right size, and rows in them.
     pub(crate) files_found: u64,
     pub(crate) rows_found: u64,
+    /// Rows that were delivered to a former destination, which is not looked
+    /// at.
+    pub(crate) rows_elsewhere: u64,
     /// What is wrong; empty if the lake holds exactly what was delivered.
     pub(crate) findings: Vec<Finding>,
     /// Whether everything adds up.
@@ -73,8 +76,15 @@ pub(crate) async fn audit(
         .filter(|batch| batch.span.to <= status.delivered_to)
         .collect();
     let mut findings = tiling(&status, &batches);
-    let sizes = listing(lake, &static_prefix(&spec.shape.path)).await?;
-    let expected: Vec<&DeliveredFile> = batches.iter().flat_map(|batch| &batch.files).collect();
+    let prefix = static_prefix(&spec.shape.path);
+    let (at_home, elsewhere): (Vec<&BatchRecord>, Vec<&BatchRecord>) =
+        batches.iter().partition(|batch| batch.destination == here);
+    let rows_elsewhere = elsewhere.iter().map(|batch| batch.counts.rows).sum();
+    let expected: Vec<&DeliveredFile> = at_home.iter().flat_map(|batch| &batch.files).collect();
+    // A path that was changed leaves files outside the present prefix.
+    let all_below =
+        expected.iter().all(|file| file.role == Role::Quarantine || file.path.as_str().starts_with(&prefix));
+    let sizes = listing(lake, if all_below { &prefix } else { "" }).await?;
     let looked: Vec<(Option<u64>, Option<Finding>)> = futures::stream::iter(expected.iter().copied())
         .map(|file| look_at(lake, file, &sizes))
         .buffered(LOOK_AT_ONCE)
@@ -90,7 +100,7 @@ pub(crate) async fn audit(
     }
     let newest = batches.iter().map(|batch| batch.committed_at).max();
     for (path, _) in sizes.iter().filter(|(path, _)| !known.contains(path.as_str())) {
-        if is_data(path) && status.pending == 0 && newest.is_some() {
+        if path.starts_with(&prefix) && is_data(path) && status.pending == 0 && newest.is_some() {
             findings.push(Finding::new(
                 path,
                 "no committed batch wrote this file; its rows would be counted twice or are not ours",
@@ -100,13 +110,16 @@ pub(crate) async fn audit(
     let data = |file: &&&DeliveredFile| file.role == Role::Data;
     let rows_expected: u64 = expected.iter().filter(data).map(|file| file.rows).sum();
     let equation = status.received == status.counts.settled() + status.pending;
-    let balanced =
-        findings.is_empty() && equation && rows_found == rows_expected && rows_expected == status.counts.rows;
+    let balanced = findings.is_empty()
+        && equation
+        && rows_found == rows_expected
+        && rows_expected + rows_elsewhere == status.counts.rows;
     Ok(Audit {
         files_expected: expected.len() as u64,
         rows_expected,
         files_found,
         rows_found,
+        rows_elsewhere,
         findings,
         balanced,
         status,
@@ -163,7 +176,7 @@ async fn look_at(
             ));
         }
     };
-    if size != file.bytes && !file.already_there {
+    if size != file.bytes {
         return Ok((
             None,
             Some(Finding::new(path, format!("it has {size} bytes, {} were delivered", file.bytes))),
@@ -212,7 +225,8 @@ fn static_prefix(template: &str) -> String {
 }
 
 fn is_data(path: &str) -> bool {
-    path.ends_with(".parquet")
+    const ENDINGS: [&str; 8] = [".parquet", ".ndjson", ".csv", ".gz", ".zst", ".sz", ".zip", ".snappy"];
+    ENDINGS.iter().any(|ending| path.ends_with(ending))
 }
 
 #[cfg(test)]

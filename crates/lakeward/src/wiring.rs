@@ -41,12 +41,27 @@ pub(crate) fn lake_config(
             Ok(lake)
         }
         Ok(Stored::Bucket(Bucket { bucket })) => {
+            if !is_bucket(&bucket) {
+                return Err(format!("{bucket:?} is not the name of a bucket"));
+            }
             let mut lake = buckets.clone();
             lake.url = lake.url.replace("{bucket}", &bucket);
             Ok(lake)
         }
         Err(error) => Err(format!("this release does not know the destination: {error}")),
     }
+}
+
+/// Bucket naming rules (Amazon S3 user guide, "General purpose bucket naming
+/// rules"), with the older capitals and underscores; above all, a name that is
+/// no way out of a folder.
+fn is_bucket(name: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    let ends = [name.bytes().next(), name.bytes().last()];
+    (3..=255).contains(&name.len())
+        && name.bytes().all(inner)
+        && !name.contains("..")
+        && ends.into_iter().flatten().all(|b| b.is_ascii_alphanumeric())
 }
 
 /// Opens destinations for the engine.

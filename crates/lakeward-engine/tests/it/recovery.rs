@@ -108,3 +108,34 @@ async fn a_second_engine_on_the_same_state_is_told_who_holds_it() {
     first.drain(Duration::from_secs(10)).await;
     open(state.path(), &lakes, vec![]).await.drain(Duration::ZERO).await;
 }
+
+/// New records would get offsets that count as delivered, and never be.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_is_behind_the_ledger_is_not_opened() {
+    let state = tempfile::tempdir().unwrap();
+    let lakes = Lakes::new(&["lake"]);
+    let engine = open(state.path(), &lakes, vec![pipeline("p", "events", "lake")]).await;
+    send(&engine, "events", 0..10).await;
+    assert!(engine.drain(Duration::from_secs(10)).await);
+    for file in std::fs::read_dir(state.path().join("journal/events")).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|ending| ending == "seg") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let opened = try_open(state.path(), &lakes, vec![pipeline("p", "events", "lake")], None).await;
+    let message = opened.expect_err("it should not open").to_string();
+    assert!(message.contains("the ledger is at 10"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_keeps_its_stream() {
+    let state = tempfile::tempdir().unwrap();
+    let lakes = Lakes::new(&["lake"]);
+    let engine = open(state.path(), &lakes, vec![pipeline("p", "events", "lake")]).await;
+    send(&engine, "events", 0..10).await;
+    assert!(engine.drain(Duration::from_secs(10)).await);
+    let opened = try_open(state.path(), &lakes, vec![pipeline("p", "others", "lake")], None).await;
+    let message = opened.expect_err("it should not open").to_string();
+    assert!(message.contains("another name"), "{message}");
+}

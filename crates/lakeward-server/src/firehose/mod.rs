@@ -27,6 +27,10 @@ use self::document::Document;
 use self::fault::Fault;
 use self::put::Call;
 
+/// Largest body of a call that is not a put: its JSON becomes a tree, which
+/// takes many times the bytes.
+const CONTROL_BYTES_MAX: usize = 256 << 10;
+
 /// Largest body: a valid request has 4 MiB in base64 and the punctuation of 500
 /// records; beyond that there is room to say what is wrong in the API's words.
 pub(crate) const BODY_BYTES_MAX: u64 = 8 << 20;
@@ -104,6 +108,11 @@ impl Api {
             "PutRecord" => self.put(Call::One, &body, invocation).await,
             "PutRecordBatch" => self.put(Call::Batch, &body, invocation).await,
             _ => {
+                if body.len() > CONTROL_BYTES_MAX {
+                    return Err(Fault::serialization(format!(
+                        "a request may have at most {CONTROL_BYTES_MAX} bytes"
+                    )));
+                }
                 let text: &[u8] = if body.is_empty() { b"{}" } else { &body };
                 let input: Value =
                     serde_json::from_slice(text).map_err(|e| Fault::serialization(e.to_string()))?;

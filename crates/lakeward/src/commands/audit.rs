@@ -90,6 +90,12 @@ pub(crate) fn report(out: &Output, audits: &[PipelineAudit]) -> anyhow::Result<b
             count(audit.rows_found),
             count(audit.rows_expected),
         ));
+        if audit.rows_elsewhere > 0 {
+            out.say(format!(
+                "  {} rows lie at a former destination, which was not looked at",
+                count(audit.rows_elsewhere)
+            ));
+        }
         for finding in &audit.findings {
             out.say(format!("  ! {}: {}", finding.file, finding.problem));
         }
