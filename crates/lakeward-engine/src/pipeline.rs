@@ -192,8 +192,8 @@ impl Pipeline {
     }
 
     /// Waits until a batch from `from` on is due: its span and about how many
-    /// bytes it has. `None` once the pipeline is
-    /// to stop, or the process drains and nothing is pending.
+    /// bytes it has. `None` once the pipeline is to stop, or the process drains
+    /// and nothing is pending.
     async fn next_span(&self, from: Offset) -> Result<Option<(Span, u64)>, Halt> {
         let mut ends = self.journal.watch(&self.spec.stream).ok_or(ReadError::UnknownStream)?;
         let mut filling = Filling::new(from, self.spec.batch);

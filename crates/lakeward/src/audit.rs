@@ -98,9 +98,8 @@ pub(crate) async fn audit(
         }
         findings.extend(finding);
     }
-    let newest = batches.iter().map(|batch| batch.committed_at).max();
     for (path, _) in sizes.iter().filter(|(path, _)| !known.contains(path.as_str())) {
-        if path.starts_with(&prefix) && is_data(path) && status.pending == 0 && newest.is_some() {
+        if path.starts_with(&prefix) && is_data(path) && status.pending == 0 && !batches.is_empty() {
             findings.push(Finding::new(
                 path,
                 "no committed batch wrote this file; its rows would be counted twice or are not ours",

@@ -64,13 +64,27 @@ async fn too_many_connections_wait() {
     let dir = tempfile::tempdir().unwrap();
     let config = json!({"limits": {"connections": 1}});
     let server = start(dir.path(), Setup { config, ..Setup::default() }).await;
-    let first = TcpStream::connect(server.addr).await.unwrap();
+    let mut first = TcpStream::connect(server.addr).await.unwrap();
+    ask_again(&mut first).await;
     let second = tokio::spawn(send_static(server.addr));
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    assert!(!second.is_finished());
+    // The server answers the first connection for as long as it likes, and the
+    // second not at all.
+    for _ in 0..50 {
+        ask_again(&mut first).await;
+        assert!(!second.is_finished());
+    }
     drop(first);
     assert_eq!(second.await.unwrap(), 200);
     server.stop().await;
+}
+
+/// One request and its answer on a connection that stays open.
+async fn ask_again(connection: &mut TcpStream) {
+    connection.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\nok\n") {
+        assert_ne!(connection.read_buf(&mut answer).await.unwrap(), 0, "the connection stays open");
+    }
 }
 
 async fn send_static(addr: std::net::SocketAddr) -> u16 {
