@@ -5,8 +5,11 @@
 
 pub mod build;
 pub mod decode;
+pub mod dedup;
 pub mod encode;
 pub mod path;
+pub mod process;
 pub mod quarantine;
 pub mod schema;
 pub mod shape;
+pub mod transform;

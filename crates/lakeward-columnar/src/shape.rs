@@ -21,11 +21,26 @@ pub struct Shape {
     pub time_zone: String,
     /// How objects are named below the path.
     pub naming: Naming,
-    /// Per-column settings, by dotted path from the root (`context.attributes`).
+    /// Per-column settings, by dotted path from the root (`context.attributes`):
+    /// those of the records, so with SQL of what it reads.
     pub columns: BTreeMap<String, ColumnMode>,
     /// How many leaf columns a schema may grow to; what comes beyond goes to
     /// `_rescued`.
     pub column_limit: usize,
+    /// What happens to records before they become columns.
+    #[serde(skip_serializing_if = "Processing::is_nothing")]
+    pub processing: Processing,
+    /// What makes the rows of the files from those of the records (table
+    /// `input`). Default none: the rows are the records'.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sql: Option<String>,
+    /// Whether the columns may change.
+    pub contract: Contract,
+    /// What becomes of a record with a value that fits no column.
+    pub on_mismatch: OnMismatch,
+    /// Which rows are duplicates. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dedup: Option<Dedup>,
 }
 
 impl Default for Shape {
@@ -40,8 +55,129 @@ impl Default for Shape {
             naming: Naming::default(),
             columns: BTreeMap::new(),
             column_limit: 1_000,
+            processing: Processing::default(),
+            sql: None,
+            contract: Contract::default(),
+            on_mismatch: OnMismatch::default(),
+            dedup: None,
         }
     }
+}
+
+impl Shape {
+    /// Names this very shape in quarantine files, so that a record can be told
+    /// from those that a later configuration refused.
+    #[must_use]
+    pub fn configuration(&self) -> String {
+        let text = serde_json::to_vec(self).expect("a shape is plain data");
+        format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&text))
+    }
+}
+
+/// What happens to records before they become columns, in this order, which is
+/// Firehose's (contract `aws-and-launchdarkly.md`, section 2.6).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Processing {
+    /// Whether records are gzip and are inflated first. Default false.
+    pub decompress: bool,
+    /// How a record is taken apart into several. Default not at all.
+    pub split: Option<Split>,
+    /// A function that every record goes through. Default none.
+    pub lambda: Option<Lambda>,
+    /// A jq expression that gives an object of strings, for
+    /// `!{partitionKeyFromQuery:…}`. Default none.
+    pub partition_query: Option<String>,
+    /// What is put behind every record. Default nothing.
+    pub delimiter: Option<String>,
+}
+
+impl Processing {
+    /// Whether records are left as they are.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How a record is taken apart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Split {
+    /// JSON objects, one behind the other, with or without whitespace between.
+    Json,
+    /// At every occurrence of this text.
+    Delimiter(String),
+}
+
+/// A function in Firehose's transform contract (section 3), as far as it
+/// decides what a batch looks like. How it is reached is in
+/// [`Lambda::function`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Lambda {
+    /// How the function is reached: only the binary knows what it means. It
+    /// holds no secret.
+    pub function: serde_json::Value,
+    /// The function's name for people and error objects: its ARN, URL or
+    /// command.
+    pub name: String,
+    /// Most bytes of records in one call. Default 1 MiB.
+    pub bytes: u64,
+    /// Most records in one call. Default 10,000.
+    pub records: usize,
+    /// Tries after the first. Default 3.
+    pub retries: u32,
+    /// Calls at the same time. Default 4.
+    pub concurrency: usize,
+}
+
+/// Whether a pipeline's columns may change.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Contract {
+    /// New fields become columns.
+    #[default]
+    Evolve,
+    /// The columns stay as they are (as the first batch has them, where none
+    /// are declared); a new field is a mismatch.
+    Freeze,
+    /// The columns stay as they are; new fields are left out on purpose.
+    DiscardUnknown,
+}
+
+/// What becomes of a record with a value that fits no column.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnMismatch {
+    /// The value goes to `_rescued`.
+    #[default]
+    Rescue,
+    /// The record goes to quarantine.
+    Quarantine,
+    /// The pipeline stops before anything of the batch is delivered.
+    Fail,
+}
+
+/// Which rows are duplicates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Dedup {
+    /// What a duplicate has in common with the first.
+    pub key: DedupKey,
+    /// How long a key is remembered.
+    pub window: std::time::Duration,
+    /// The column whose time counts for the window. Default the arrival.
+    pub time: Option<String>,
+}
+
+/// What a duplicate has in common with the first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DedupKey {
+    /// The values of these columns of the output; a row in which all of them
+    /// are null is never a duplicate.
+    Columns(Vec<String>),
+    /// Every byte of the record as received, but for line ends behind it.
+    Content,
 }
 
 /// How one column is read, whatever its values look like.

@@ -1,0 +1,1 @@
+//! SQL on records and on the lake.
