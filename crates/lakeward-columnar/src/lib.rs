@@ -7,6 +7,7 @@ pub mod build;
 pub mod decode;
 pub mod dedup;
 pub mod encode;
+pub mod fit;
 pub mod path;
 pub mod process;
 pub mod quarantine;

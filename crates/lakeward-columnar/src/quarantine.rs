@@ -6,11 +6,8 @@ use std::fmt::Write as _;
 use lakeward_model::{Offset, StreamName, Timestamp};
 use serde::Serialize;
 
-use crate::shape::Naming;
-
-/// Firehose's error-output-type for records that do not become columns
-/// (developer guide, "Custom prefixes for Amazon S3 objects").
-pub const CONVERSION_FAILED: &str = "format-conversion-failed";
+use crate::process::Reason;
+use crate::shape::{Naming, Shape};
 
 /// A record that could not be processed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,10 +16,8 @@ pub struct Quarantined {
     pub offset: Offset,
     /// When it was received.
     pub received_at: Timestamp,
-    /// Why, for machines: `json.syntax`.
-    pub code: &'static str,
-    /// Why, for people.
-    pub message: String,
+    /// Why.
+    pub reason: Reason,
     /// Its bytes as received.
     pub data: Vec<u8>,
 }
@@ -36,6 +31,8 @@ pub struct Context<'a> {
     pub pipeline: &'a str,
     /// When the batch was planned; a clock would make a rebuilt batch another.
     pub planned_at: Timestamp,
+    /// The shape that the records did not fit.
+    pub shape: &'a Shape,
 }
 
 #[derive(Serialize)]
@@ -70,10 +67,10 @@ struct FirehoseLine<'a> {
 
 /// The file's bytes: NDJSON, in Firehose's own shape where objects are named
 /// as Firehose names them.
-pub(crate) fn render(records: &[Quarantined], context: &Context<'_>, naming: &Naming) -> Vec<u8> {
+pub(crate) fn render(records: &[&Quarantined], context: &Context<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     for record in records {
-        let written = match naming {
+        let written = match &context.shape.naming {
             Naming::Batch => serde_json::to_writer(&mut out, &line(record, context)),
             Naming::Firehose { .. } => serde_json::to_writer(&mut out, &firehose_line(record, context)),
         };
@@ -88,8 +85,8 @@ fn line<'a>(record: &'a Quarantined, context: &Context<'a>) -> Line<'a> {
     let mut received_at = String::new();
     write!(received_at, "{}", record.received_at).expect("a string takes all");
     Line {
-        reason: record.code,
-        message: &record.message,
+        reason: &record.reason.code,
+        message: &record.reason.message,
         pipeline: context.pipeline,
         stream: context.stream.as_str(),
         offset: record.offset.0,
@@ -104,7 +101,7 @@ fn firehose_line<'a>(record: &'a Quarantined, context: &Context<'a>) -> Firehose
         attempts_made: 1,
         arrival_timestamp: record.received_at.millis(),
         last_error_code: "DataFormatConversion.ParseError",
-        last_error_message: &record.message,
+        last_error_message: &record.reason.message,
         attempt_ending_timestamp: context.planned_at.millis(),
         raw_data: base64_simd::STANDARD.encode_to_string(&record.data),
         sequence_number: None,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lakeward_model::StreamName;
 
 use crate::engine::Shared;
-use crate::ledger::{BatchKey, BatchRecord};
+use crate::ledger::{BatchKey, BatchRecord, Quarantined, ReplayAnswer};
 use crate::spec::PipelineSpec;
 use crate::status::PipelineStatus;
 use crate::stored::{self, From, StoredRecord};
@@ -63,6 +63,17 @@ impl Control {
     pub async fn delete(&self, name: &str) -> Result<(), ControlError> {
         let name = name.to_string();
         self.seen_through(|shared| async move { shared.delete(&name).await }).await
+    }
+
+    /// Lets records leave a pipeline's quarantine: they are delivered as if
+    /// they had just come. Each leaves once, however often it is asked for.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn replay(&self, name: &str, records: Vec<Quarantined>) -> Result<ReplayAnswer, ControlError> {
+        let (shared, name) = (Arc::clone(&self.shared), name.to_string());
+        let queued = tokio::spawn(async move { shared.replay(&name, records).await });
+        queued.await.map_err(|error| ControlError::Failed(error.to_string()))?
     }
 
     /// Makes a change as a task of its own: a client that hangs up must not

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use lakeward_columnar::transform::{Transform, TransformError};
 use lakeward_journal::Journal;
 use lakeward_model::clock::SharedClock;
 use lakeward_model::{Destination, Offset, StreamName};
@@ -16,7 +17,7 @@ use tracing::{info, warn};
 
 use crate::control::{Control, ControlError};
 use crate::intake::{AcceptError, Intake};
-use crate::ledger::{Ledger, LedgerError, Progress};
+use crate::ledger::{Ledger, LedgerError, Progress, Quarantined, ReplayAnswer};
 use crate::lock::{LockError, StateLock};
 use crate::pipeline::Pipeline;
 use crate::spec::PipelineSpec;
@@ -24,6 +25,19 @@ use crate::status::{PipelineState, PipelineStatus};
 
 /// Opens a destination from its configuration; the binary knows the kinds.
 pub type OpenDestination = Arc<dyn Fn(&serde_json::Value) -> Result<Opened, String> + Send + Sync>;
+
+/// Compiles a pipeline's SQL; the binary knows the engine that does it.
+pub type CompileSql = Arc<dyn Fn(&str) -> Result<Arc<dyn Transform>, TransformError> + Send + Sync>;
+
+/// What the binary knows and the engine does not: how things outside are
+/// reached.
+#[derive(Clone)]
+pub struct Connectors {
+    /// Destinations.
+    pub destination: OpenDestination,
+    /// SQL.
+    pub sql: CompileSql,
+}
 
 /// An open destination and its name for people and for plans, without secrets.
 pub struct Opened {
@@ -47,8 +61,8 @@ pub struct EngineOptions {
     pub retention: Duration,
     /// Where the time comes from.
     pub clock: SharedClock,
-    /// How destinations are opened.
-    pub open_destination: OpenDestination,
+    /// How things outside are reached.
+    pub connectors: Connectors,
     /// What to do about unknown streams; `None` refuses them.
     pub auto: Option<AutoPipeline>,
 }
@@ -108,7 +122,7 @@ impl Engine {
             ledger,
             clock: options.clock,
             retention: options.retention,
-            open_destination: options.open_destination,
+            connectors: options.connectors,
             auto: options.auto,
             pipelines: Mutex::default(),
             streams: RwLock::default(),
@@ -180,6 +194,8 @@ struct Running {
     configured: bool,
     destination: String,
     progress: watch::Receiver<Progress>,
+    /// Tells the task of replays.
+    replayed: watch::Sender<Progress>,
     state: watch::Receiver<PipelineState>,
     stop: CancellationToken,
     /// `None` once somebody waits for its end.
@@ -232,7 +248,7 @@ pub(crate) struct Shared {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) clock: SharedClock,
     retention: Duration,
-    open_destination: OpenDestination,
+    connectors: Connectors,
     auto: Option<AutoPipeline>,
     pipelines: Mutex<BTreeMap<String, Running>>,
     streams: RwLock<HashSet<StreamName>>,
@@ -302,8 +318,9 @@ impl Shared {
             incarnation: progress.incarnation,
             destination: running.destination.clone(),
             received: end.0 - progress.start.0,
-            counts: progress.counts,
-            pending,
+            counts: progress.net_counts(),
+            pending: pending + progress.replays.records_queued - progress.replays.records_settled,
+            replayed: progress.replays.records_queued,
             delivered_to: progress.delivered_to,
             lag_seconds: lag.as_secs_f64(),
             state,
@@ -358,6 +375,26 @@ impl Shared {
         }
     }
 
+    /// Lets records leave a pipeline's quarantine.
+    pub(crate) async fn replay(
+        &self,
+        name: &str,
+        records: Vec<Quarantined>,
+    ) -> Result<ReplayAnswer, ControlError> {
+        let _one_at_a_time = self.changes.lock().await;
+        if !self.running().contains_key(name) {
+            return Err(ControlError::NotFound(name.to_string()));
+        }
+        let pipeline = name.to_string();
+        let (answer, progress) =
+            self.on_ledger(move |ledger| ledger.queue_replay(&pipeline, &records)).await?;
+        if let Some(running) = self.running().get(name) {
+            progress.announce(&running.replayed);
+        }
+        info!(pipeline = name, queued = answer.queued, already = answer.already, "records leave quarantine");
+        Ok(answer)
+    }
+
     pub(crate) async fn delete(&self, name: &str) -> Result<(), ControlError> {
         let _one_at_a_time = self.changes.lock().await;
         let spec = self.changeable(name)?;
@@ -405,7 +442,10 @@ impl Shared {
     fn check(&self, spec: &PipelineSpec) -> Result<(), ControlError> {
         lakeward_columnar::build::check(&spec.shape)
             .map_err(|error| ControlError::Invalid(error.to_string()))?;
-        (self.open_destination)(&spec.destination).map_err(ControlError::Invalid).map(drop)
+        if let Some(sql) = &spec.shape.sql {
+            (self.connectors.sql)(sql).map_err(|error| ControlError::Invalid(error.to_string()))?;
+        }
+        (self.connectors.destination)(&spec.destination).map_err(ControlError::Invalid).map(drop)
     }
 
     /// Makes sure that the pipeline's stream exists and that the ledger knows
@@ -447,7 +487,7 @@ impl Shared {
 
     /// Starts a registered pipeline's task.
     fn start(&self, spec: PipelineSpec, configured: bool, progress: Progress) -> Result<(), ControlError> {
-        let opened = (self.open_destination)(&spec.destination).map_err(ControlError::Invalid)?;
+        let opened = (self.connectors.destination)(&spec.destination).map_err(ControlError::Invalid)?;
         let incarnation = progress.incarnation;
         let destination = opened.name.clone();
         let (progress_sender, progress) = watch::channel(progress);
@@ -459,19 +499,22 @@ impl Shared {
             ledger: Arc::clone(&self.ledger),
             clock: Arc::clone(&self.clock),
             destination: opened,
-            reopen: (!configured).then(|| Arc::clone(&self.open_destination)),
+            configured,
+            connectors: self.connectors.clone(),
+            sql: Mutex::default(),
             retention: self.retention,
             incarnation,
             watermarks: Arc::clone(&self.watermarks),
             draining: self.draining.clone(),
             stop: stop.clone(),
-            progress: progress_sender,
+            progress: progress_sender.clone(),
             state: state_sender,
         };
         let task = Some(tokio::spawn(pipeline.run()));
         self.streams.write().unwrap_or_else(PoisonError::into_inner).insert(spec.stream.clone());
         let name = spec.name.clone();
-        let running = Running { spec, configured, destination, progress, state, stop, task };
+        let running =
+            Running { spec, configured, destination, progress, replayed: progress_sender, state, stop, task };
         self.running().insert(name, running);
         Ok(())
     }

@@ -20,9 +20,11 @@ mod status;
 mod stored;
 
 pub use control::{Control, ControlError};
-pub use engine::{AutoPipeline, Engine, EngineOptions, OpenDestination, OpenEngineError, Opened};
+pub use engine::{
+    AutoPipeline, CompileSql, Connectors, Engine, EngineOptions, OpenDestination, OpenEngineError, Opened,
+};
 pub use intake::{AcceptError, Accepted, Intake};
-pub use ledger::{BatchKey, BatchRecord, Counts, Ledger, LedgerError, Progress};
+pub use ledger::{BatchKey, BatchRecord, Counts, Ledger, LedgerError, Progress, Quarantined, ReplayAnswer};
 pub use lock::{Holder, LockError, StateLock};
 pub use spec::{BatchLimits, PipelineSpec};
 pub use status::{PipelineState, PipelineStatus};

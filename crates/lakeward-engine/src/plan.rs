@@ -16,8 +16,11 @@ use crate::spec::BatchLimits;
 pub struct Plan {
     /// The identity of the batch; object names derive from it.
     pub batch: BatchId,
-    /// The records it covers.
+    /// The records it covers: of the stream, or of the replay.
     pub span: Span,
+    /// The replay that its records come from, if they left quarantine again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<Replay>,
     /// The pinned shape.
     pub shape: Shape,
     /// Where it goes. A restart with another destination must not finish the
@@ -33,6 +36,15 @@ pub struct Plan {
     /// About how many bytes its records have: room is made for them at once.
     #[serde(default)]
     pub source_bytes: u64,
+}
+
+/// Records that leave quarantine again, queued in the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replay {
+    /// Their identity; batch ids derive from it.
+    pub id: uuid::Uuid,
+    /// Counts the pipeline's replays, from 0.
+    pub number: u64,
 }
 
 /// One append in the journal, as far as planning is concerned.

@@ -23,8 +23,12 @@ pub struct PipelineStatus {
     /// What became of those that are settled.
     #[serde(flatten)]
     pub counts: Counts,
-    /// Records accepted and not yet settled.
+    /// Records accepted and not yet settled, and those on their way out of
+    /// quarantine.
     pub pending: u64,
+    /// Records that left quarantine so far: pending or settled once more.
+    #[serde(default)]
+    pub replayed: u64,
     /// Everything before this offset is settled.
     pub delivered_to: Offset,
     /// Age of the oldest pending record, in seconds; 0 if there is none.

@@ -228,6 +228,12 @@ impl Template {
         self.events().map(|event| event.column.as_str())
     }
 
+    /// The partition keys that the template asks for.
+    #[must_use]
+    pub fn partition_keys(&self) -> Vec<crate::process::PartitionKey> {
+        Vec::new()
+    }
+
     /// The top-level columns that are a folder of their own under their own
     /// name, `k=!{event:k}/`: engines read them from the path, so the file
     /// does not repeat them.

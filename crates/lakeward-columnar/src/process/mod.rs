@@ -56,6 +56,17 @@ pub enum Stage {
     Conversion,
 }
 
+impl Stage {
+    /// Firehose's name for it in paths.
+    #[must_use]
+    pub fn error_output_type(self) -> &'static str {
+        match self {
+            Self::Processing => "processing-failed",
+            Self::Conversion => "format-conversion-failed",
+        }
+    }
+}
+
 /// What a Lambda function made of a piece.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {

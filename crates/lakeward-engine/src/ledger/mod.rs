@@ -9,20 +9,29 @@
 //! | `pipelines` | pipeline                   | `PipelineSpec` of those made through an API |
 //! | `progress`  | pipeline                   | [`Progress`]    |
 //! | `plans`     | pipeline                   | the unfinished [`Plan`], if any |
-//! | `schemas`   | pipeline                   | `TableSchema`   |
-//! | `batches`   | pipeline, incarnation, first offset | [`BatchRecord`] |
+//! | `schemas`   | pipeline                   | `Schemas`       |
+//! | `schema_versions` | pipeline, version    | `TableSchema`   |
+//! | `batches`   | pipeline, incarnation or replay, first offset | [`BatchRecord`] |
+//! | `replays`, `replay_records`, `replayed` | see [`replays`] | |
+
+mod entries;
+mod replays;
 
 use std::ops::Bound;
 use std::path::Path;
 
+use lakeward_columnar::build::Schemas;
 use lakeward_columnar::schema::TableSchema;
-use lakeward_model::{BatchId, DeliveredFile, Offset, Span, StreamName, Timestamp};
+use lakeward_model::{Offset, StreamName};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use crate::plan::Plan;
 use crate::spec::PipelineSpec;
+
+pub use entries::{BatchKey, BatchRecord, Counts, Progress, Replays};
+pub use replays::{Quarantined, QueuedReplay, ReplayAnswer};
 
 type Documents = TableDefinition<'static, &'static str, &'static [u8]>;
 const PIPELINES: Documents = TableDefinition::new("pipelines");
@@ -30,111 +39,9 @@ const PROGRESS: Documents = TableDefinition::new("progress");
 const PLANS: Documents = TableDefinition::new("plans");
 const SCHEMAS: Documents = TableDefinition::new("schemas");
 type Batches = TableDefinition<'static, (&'static str, u128, u64), &'static [u8]>;
+const SCHEMA_VERSIONS: TableDefinition<'static, (&'static str, u64), &'static [u8]> =
+    TableDefinition::new("schema_versions");
 const BATCHES: Batches = TableDefinition::new("batches");
-
-/// How far a pipeline is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
-    /// The stream it delivers.
-    pub stream: StreamName,
-    /// Which incarnation of the stream the offsets below belong to.
-    pub incarnation: uuid::Uuid,
-    /// The first record it was ever responsible for.
-    pub start: Offset,
-    /// Everything before this is settled.
-    pub delivered_to: Offset,
-    /// What became of the records in `[start, delivered_to)`.
-    pub counts: Counts,
-}
-
-/// What became of records. The first four add up to the records settled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Counts {
-    /// Records whose rows lie at the destination.
-    pub delivered: u64,
-    /// Records that gave no row: left out by SQL, or blank.
-    pub filtered: u64,
-    /// Records dropped because their dedup key was known.
-    pub duplicates: u64,
-    /// Records kept in quarantine.
-    pub quarantined: u64,
-    /// Rows at the destination; differs from `delivered` where a record holds
-    /// several documents.
-    pub rows: u64,
-    /// Values that lie in `_rescued` instead of a column.
-    pub rescued: u64,
-    /// Files at the destination.
-    pub files: u64,
-    /// Bytes of those files.
-    pub bytes: u64,
-    /// Bytes of the records as received.
-    pub source_bytes: u64,
-}
-
-impl Counts {
-    /// Records that are settled, one way or another.
-    #[must_use]
-    pub fn settled(&self) -> u64 {
-        self.delivered + self.filtered + self.duplicates + self.quarantined
-    }
-
-    /// The sum of both.
-    #[must_use]
-    pub fn plus(&self, more: &Self) -> Self {
-        Self {
-            delivered: self.delivered + more.delivered,
-            filtered: self.filtered + more.filtered,
-            duplicates: self.duplicates + more.duplicates,
-            quarantined: self.quarantined + more.quarantined,
-            rows: self.rows + more.rows,
-            rescued: self.rescued + more.rescued,
-            files: self.files + more.files,
-            bytes: self.bytes + more.bytes,
-            source_bytes: self.source_bytes + more.source_bytes,
-        }
-    }
-}
-
-/// A committed batch: what `lakeward audit` compares with the lake.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct BatchRecord {
-    /// The pipeline that delivered it.
-    pub pipeline: String,
-    /// The incarnation of the stream that `span` belongs to.
-    pub incarnation: uuid::Uuid,
-    /// Which batch.
-    pub batch: BatchId,
-    /// Where it lies: the destination's name.
-    pub destination: String,
-    /// The records it settled.
-    pub span: Span,
-    /// What became of them.
-    pub counts: Counts,
-    /// The files that hold it.
-    pub files: Vec<DeliveredFile>,
-    /// When it was committed.
-    pub committed_at: Timestamp,
-}
-
-/// A batch's place among the committed ones: they are ordered by it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BatchKey {
-    /// The pipeline.
-    pub pipeline: String,
-    /// The incarnation of its stream.
-    pub incarnation: uuid::Uuid,
-    /// The first offset.
-    pub from: Offset,
-}
-
-impl BatchRecord {
-    /// Its place among the committed batches.
-    #[must_use]
-    pub fn key(&self) -> BatchKey {
-        BatchKey { pipeline: self.pipeline.clone(), incarnation: self.incarnation, from: self.span.from }
-    }
-}
 
 /// Everything that becomes true at once when a batch is done.
 #[derive(Debug)]
@@ -143,8 +50,8 @@ pub struct Commit<'a> {
     pub plan: &'a Plan,
     /// What lies where now.
     pub record: &'a BatchRecord,
-    /// The schema after the batch, if it changed.
-    pub schema: Option<&'a TableSchema>,
+    /// The columns after the batch, if they changed.
+    pub schemas: Option<&'a Schemas>,
     /// The plan that follows, if it is known already: saves an fsync.
     pub next: Option<&'a Plan>,
 }
@@ -156,6 +63,9 @@ pub enum LedgerError {
     /// The database failed.
     #[error("the ledger failed: {0}")]
     Database(#[from] redb::Error),
+    /// There is no such pipeline.
+    #[error("there is no pipeline named {0}")]
+    NoPipeline(String),
     /// A stored value does not parse: an older or newer release wrote it.
     #[error("the ledger holds a value in {table} that this release cannot read: {source}")]
     Value {
@@ -202,6 +112,8 @@ impl Ledger {
             write.open_table(table)?;
         }
         write.open_table(BATCHES)?;
+        write.open_table(SCHEMA_VERSIONS)?;
+        replays::make_tables(&write)?;
         write.commit()?;
         Ok(Self { database })
     }
@@ -234,7 +146,8 @@ impl Ledger {
             for table in [PIPELINES, PROGRESS, PLANS, SCHEMAS] {
                 write.open_table(table)?.remove(name)?;
             }
-            Ok(())
+            write.open_table(SCHEMA_VERSIONS)?.retain_in((name, 0)..=(name, u64::MAX), |_, _| false)?;
+            replays::forget(write, name)
         })
     }
 
@@ -262,9 +175,12 @@ impl Ledger {
             start,
             delivered_to: start,
             counts: Counts::default(),
+            replays: Replays::default(),
+            revision: 0,
         };
         self.write(|write| {
             write.open_table(PLANS)?.remove(name)?;
+            replays::forget(write, name)?;
             put(write, PROGRESS, name, &progress)
         })?;
         Ok(progress)
@@ -302,11 +218,23 @@ impl Ledger {
         self.get(PLANS, "plans", name)
     }
 
-    /// The pipeline's schema; empty before its first batch.
+    /// The columns of a version of the pipeline's files, for those that there
+    /// were.
     ///
     /// # Errors
     /// See [`LedgerError`].
-    pub fn schema(&self, name: &str) -> Result<TableSchema, LedgerError> {
+    pub fn schema_versions(&self, name: &str) -> Result<Vec<TableSchema>, LedgerError> {
+        let read = self.database.begin_read()?;
+        let table = read.open_table(SCHEMA_VERSIONS)?;
+        let versions = table.range((name, 0)..=(name, u64::MAX))?;
+        versions.map(|entry| parse("schema_versions", entry?.1.value())).collect()
+    }
+
+    /// What the pipeline knows of its columns; nothing before its first batch.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub fn schemas(&self, name: &str) -> Result<Schemas, LedgerError> {
         Ok(self.get(SCHEMAS, "schemas", name)?.unwrap_or_default())
     }
 
@@ -319,9 +247,8 @@ impl Ledger {
     /// # Errors
     /// See [`LedgerError`]; nothing changed.
     pub fn begin(&self, name: &str, plan: &Plan) -> Result<(), LedgerError> {
-        let progress: Option<Progress> = self.get(PROGRESS, "progress", name)?;
-        let delivered_to = progress.map(|p| p.delivered_to);
-        assert_eq!(delivered_to, Some(plan.span.from), "a plan starts where its pipeline stands");
+        let progress = self.progress(name)?.expect("a pipeline is registered first");
+        assert!(continues(plan, &progress), "a plan starts where its pipeline stands");
         assert!(self.unfinished(name)?.is_none_or(|p| p == *plan), "one plan in flight per pipeline");
         self.write(|write| put(write, PLANS, name, plan))
     }
@@ -337,40 +264,55 @@ impl Ledger {
     /// See [`LedgerError`]; nothing changed, and the batch is delivered again
     /// after the next start, which changes nothing at the destination.
     pub fn commit(&self, name: &str, commit: &Commit<'_>) -> Result<Progress, LedgerError> {
-        let before: Progress = self.get(PROGRESS, "progress", name)?.expect("a pipeline is registered first");
-        let span = commit.plan.span;
-        assert_eq!(before.delivered_to, span.from, "batches are committed in order");
-        assert_eq!(
-            before.incarnation, commit.record.incarnation,
-            "a batch is of the stream that the pipeline delivers"
-        );
-        assert_eq!(
-            commit.record.counts.settled(),
-            span.records(),
-            "every record of a batch is accounted for"
-        );
-        let after =
-            Progress { delivered_to: span.to, counts: before.counts.plus(&commit.record.counts), ..before };
+        let Commit { plan, record, .. } = *commit;
+        assert_eq!(record.counts.settled(), plan.span.records(), "every record of a batch is accounted for");
+        let mut after = None;
         self.write(|write| {
-            put(write, PROGRESS, name, &after)?;
-            if let Some(schema) = commit.schema {
-                put(write, SCHEMAS, name, schema)?;
+            let before: Progress = {
+                let table = write.open_table(PROGRESS)?;
+                let value = table.get(name)?.expect("a pipeline is registered first");
+                parse("progress", value.value())?
+            };
+            assert!(continues(plan, &before), "batches are committed in order");
+            assert_eq!(
+                before.incarnation, record.incarnation,
+                "a batch is of the stream that the pipeline delivers"
+            );
+            let mut now = Progress {
+                counts: before.counts.plus(&record.counts),
+                revision: before.revision + 1,
+                ..before
+            };
+            match plan.replay {
+                None => now.delivered_to = plan.span.to,
+                Some(replay) => {
+                    now.replays.settled += 1;
+                    now.replays.records_settled += plan.span.records();
+                    replays::settle(write, name, replay.number)?;
+                }
+            }
+            put(write, PROGRESS, name, &now)?;
+            if let Some(schemas) = commit.schemas {
+                put(write, SCHEMAS, name, schemas)?;
+                let value = render("schema_versions", &schemas.table)?;
+                write.open_table(SCHEMA_VERSIONS)?.insert((name, schemas.table.version), value.as_slice())?;
             }
             match commit.next {
                 Some(next) => {
-                    assert_eq!(next.span.from, span.to, "plans tile the stream");
+                    assert!(continues(next, &now), "plans tile the stream");
                     put(write, PLANS, name, next)?;
                 }
                 None => {
                     write.open_table(PLANS)?.remove(name)?;
                 }
             }
-            let value = render("batches", commit.record)?;
-            let key = (name, commit.record.incarnation.as_u128(), span.from.0);
+            let value = render("batches", record)?;
+            let key = (name, record.source().as_u128(), record.span.from.0);
             write.open_table(BATCHES)?.insert(key, value.as_slice())?;
+            after = Some(now);
             Ok(())
         })?;
-        Ok(after)
+        Ok(after.expect("it was made above"))
     }
 
     /// Up to `limit` committed batches of all pipelines that ever were, in the
@@ -382,7 +324,7 @@ impl Ledger {
         let read = self.database.begin_read()?;
         let table = read.open_table(BATCHES)?;
         let start = match after {
-            Some(key) => Bound::Excluded((key.pipeline.as_str(), key.incarnation.as_u128(), key.from.0)),
+            Some(key) => Bound::Excluded((key.pipeline.as_str(), key.source.as_u128(), key.from.0)),
             None => Bound::Unbounded,
         };
         table
@@ -411,6 +353,14 @@ impl Ledger {
         change(&write)?;
         write.commit()?;
         Ok(())
+    }
+}
+
+/// Whether a plan starts where its pipeline stands.
+fn continues(plan: &Plan, progress: &Progress) -> bool {
+    match plan.replay {
+        None => plan.span.from == progress.delivered_to,
+        Some(replay) => replay.number == progress.replays.settled,
     }
 }
 

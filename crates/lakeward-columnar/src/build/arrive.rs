@@ -1,0 +1,222 @@
+//! Records on their way in: processed and decoded, block by block.
+
+use std::borrow::Cow;
+
+use lakeward_model::{Offset, RecordBlock, Timestamp};
+
+use super::files::Places;
+use super::{BuildError, Input, ShapeError};
+use crate::decode::{DecodeError, DecodeOptions, Decoded, Decoder};
+use crate::dedup::{Key, content_key};
+use crate::process::{Outcome, Pieces, Processor, Reason, Stage};
+use crate::quarantine::Quarantined;
+use crate::shape::DedupKey;
+
+/// What is known of a batch's records besides their rows.
+#[derive(Default)]
+pub(super) struct Arrived {
+    /// For each block: the index of its first record, and its arrival.
+    pub(super) arrivals: Vec<(u32, Timestamp)>,
+    /// The offset of the first record; the others follow without a gap.
+    pub(super) first: Offset,
+    /// How many records there are.
+    pub(super) records: u64,
+    /// Their bytes.
+    pub(super) bytes: u64,
+    /// Those that failed while their bytes were at hand, by ascending index.
+    pub(super) quarantined: Vec<(u32, Quarantined)>,
+    /// For each piece its record; `None` if every record is one piece.
+    pub(super) piece_records: Option<Vec<u32>>,
+    /// For each piece the values of the path's partition keys, if it has any.
+    pub(super) partition_keys: Vec<Vec<String>>,
+    /// For each record the key of its bytes, if duplicates are told by them.
+    pub(super) content_keys: Vec<Key>,
+    /// Those that failed later, by ascending index.
+    pub(super) late: Vec<(u32, Reason)>,
+}
+
+impl Arrived {
+    /// Notes a block; the index of its first record.
+    pub(super) fn begin(&mut self, input: &Input<'_>, block: &RecordBlock) -> Result<u32, DecodeError> {
+        let too_large = DecodeError::TooLarge { limit: u64::from(u32::MAX) };
+        let count = block.records.len() as u64;
+        let first = u32::try_from(self.records + count).map_err(|_| too_large)? - block.records.len() as u32;
+        if self.arrivals.is_empty() {
+            self.first = block.first;
+        }
+        self.arrivals.push((first, block.received_at));
+        if let (Some((_, seed)), Some(dedup)) = (input.seen, &input.shape.dedup)
+            && dedup.key == DedupKey::Content
+        {
+            let keys = block.records.iter().map(|record| content_key(record, seed, block.received_at));
+            self.content_keys.extend(keys);
+        }
+        self.records += count;
+        self.bytes += block.records.data.len() as u64;
+        Ok(first)
+    }
+
+    /// Processes a block, and quarantines what fails at that.
+    pub(super) fn process(
+        &mut self,
+        processor: &Processor<'_>,
+        block: &RecordBlock,
+        first: u32,
+        outcomes: &mut dyn Iterator<Item = Outcome>,
+    ) -> Pieces {
+        let processed = processor.after_lambda(processor.before_lambda(block), outcomes);
+        let pieces = processed.pieces;
+        for failed in &pieces.failed {
+            self.quarantine(block, first, failed.record, failed.reason.clone());
+        }
+        let of = self.piece_records.get_or_insert_default();
+        match &pieces.of {
+            Some(records) => of.extend(records.iter().map(|record| first + record)),
+            None => of.extend((0..pieces.records.len() as u32).map(|record| first + record)),
+        }
+        self.partition_keys.extend(processed.keys);
+        pieces
+    }
+
+    /// Keeps the bytes of the record at `index` of a block.
+    pub(super) fn quarantine(&mut self, block: &RecordBlock, first: u32, index: u32, reason: Reason) {
+        let record = first + index;
+        let at = match self.quarantined.binary_search_by_key(&record, |(known, _)| *known) {
+            // The first reason is the one that is told.
+            Ok(_) => return,
+            Err(at) => at,
+        };
+        let index = index as usize;
+        let start = if index == 0 { 0 } else { block.records.ends[index - 1] as usize };
+        let end = block.records.ends[index] as usize;
+        let quarantined = Quarantined {
+            offset: Offset(block.first.0 + index as u64),
+            received_at: block.received_at,
+            reason,
+            data: block.records.data[start..end].to_vec(),
+        };
+        self.quarantined.insert(at, (record, quarantined));
+    }
+
+    /// The record of a piece.
+    pub(super) fn record_of(&self, piece: u32) -> u32 {
+        self.piece_records.as_ref().map_or(piece, |records| records[piece as usize])
+    }
+
+    /// When a record arrived.
+    pub(super) fn arrival_of(&self, record: u32) -> Timestamp {
+        let behind = self.arrivals.partition_point(|(first, _)| *first <= record);
+        self.arrivals[behind - 1].1
+    }
+
+    /// The place of a record in the stream.
+    pub(super) fn offset_of(&self, record: u32) -> Offset {
+        self.first.plus(u64::from(record))
+    }
+
+    /// Whether a record failed.
+    pub(super) fn has_failed(&self, record: u32) -> bool {
+        self.quarantined.binary_search_by_key(&record, |(known, _)| *known).is_ok()
+            || self.late.binary_search_by_key(&record, |(known, _)| *known).is_ok()
+    }
+
+    /// Notes that records failed whose bytes are not at hand any more.
+    pub(super) fn fail_late(&mut self, failed: impl IntoIterator<Item = (u32, Reason)>) {
+        self.late.extend(failed);
+        self.late.sort_by_key(|(record, _)| *record);
+        self.late.dedup_by_key(|(record, _)| *record);
+    }
+
+    /// Fetches the bytes of the records that failed late.
+    pub(super) fn read_late_failures<E: std::error::Error + 'static>(
+        &mut self,
+        blocks: impl Iterator<Item = Result<RecordBlock, E>>,
+    ) -> Result<(), BuildError<E>> {
+        let late = std::mem::take(&mut self.late);
+        let mut late = late.into_iter().peekable();
+        let mut first = 0;
+        if late.peek().is_none() {
+            return Ok(());
+        }
+        for block in blocks {
+            let block = block.map_err(BuildError::Read)?;
+            let end = first + block.records.len() as u32;
+            while let Some((record, reason)) = late.next_if(|(record, _)| *record < end) {
+                self.quarantine(&block, first, record - first, reason);
+            }
+            if late.peek().is_none() {
+                return Ok(());
+            }
+            first = end;
+        }
+        unreachable!("the same records are read again");
+    }
+}
+
+/// The records of a batch that is being decoded.
+pub(super) struct Arriving<'a> {
+    input: &'a Input<'a>,
+    processor: Option<Processor<'a>>,
+    decoder: Decoder,
+    arrived: Arrived,
+    rejected: usize,
+}
+
+impl<'a> Arriving<'a> {
+    pub(super) fn new(input: &'a Input<'a>, places: &Places) -> Result<Self, ShapeError> {
+        let shape = input.shape;
+        let schema = input.schemas.input.as_ref().filter(|_| input.sql.is_some());
+        let options = DecodeOptions {
+            columns: shape.columns.clone(),
+            column_limit: shape.column_limit,
+            expected_bytes: input.expected_bytes,
+            only: input.sql.and_then(|sql| sql.reads()).map(<[String]>::to_vec),
+            ..DecodeOptions::default()
+        };
+        let empty = crate::schema::TableSchema::default();
+        let known = match input.sql {
+            Some(_) => schema.unwrap_or(&empty),
+            None => &input.schemas.table,
+        };
+        Ok(Self {
+            input,
+            processor: places.processor(&shape.processing)?,
+            decoder: Decoder::new(known, options),
+            arrived: Arrived::default(),
+            rejected: 0,
+        })
+    }
+
+    /// Takes a block.
+    pub(super) fn take(
+        &mut self,
+        block: &RecordBlock,
+        outcomes: &mut dyn Iterator<Item = Outcome>,
+    ) -> Result<(), ShapeError> {
+        let first = self.arrived.begin(self.input, block)?;
+        match &self.processor {
+            None => self.decoder.push(block)?,
+            Some(processor) => {
+                let pieces = self.arrived.process(processor, block, first, outcomes);
+                self.decoder.push_records(&pieces.records)?;
+            }
+        }
+        for rejected in &self.decoder.rejected()[self.rejected..] {
+            let reason = Reason {
+                stage: Stage::Conversion,
+                code: Cow::Borrowed(rejected.code),
+                message: rejected.message.clone(),
+                attempts: 1,
+            };
+            let record = self.arrived.record_of(rejected.record);
+            self.arrived.quarantine(block, first, record - first, reason);
+        }
+        self.rejected = self.decoder.rejected().len();
+        Ok(())
+    }
+
+    /// The rows of all blocks, and what else is known of them.
+    pub(super) fn finish(self) -> (Decoded, Arrived) {
+        (self.decoder.finish(), self.arrived)
+    }
+}

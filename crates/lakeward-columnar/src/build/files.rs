@@ -1,0 +1,251 @@
+//! From rows to files.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use jiff::tz::TimeZone;
+use lakeward_model::{DataFile, Format, LakePath, Role, Timestamp};
+
+use super::arrive::Arrived;
+use super::rows::{Shaped, distinct};
+use super::{Built, BuiltCounts, Input, ShapeError};
+use crate::encode::{Encoded, Encoder};
+use crate::path::{self, Kind, Moment, Partition, Place, Template, object_name, partition};
+use crate::process::{PartitionKey, ProcessingError, Processor, Stage};
+use crate::quarantine::{self, Context, Quarantined};
+use crate::shape::{DedupKey, Naming, Output, Processing, Shape};
+
+/// A shape's templates, read and checked.
+pub(super) struct Places {
+    path: Template,
+    error_path: Template,
+    zone: TimeZone,
+    is_verbatim: bool,
+}
+
+impl Places {
+    /// Reads what a shape says about places, and checks the rest of it.
+    pub(super) fn of(shape: &Shape) -> Result<Self, ShapeError> {
+        let path = Template::parse(&shape.path, Kind::Prefix).map_err(ShapeError::Path)?;
+        let error_path = match &shape.error_path {
+            Some(text) => Template::parse(text, Kind::ErrorPrefix).map_err(ShapeError::ErrorPath)?,
+            None => path.default_error(),
+        };
+        let is_verbatim = matches!(shape.output, Output::Verbatim { .. });
+        let by_columns = shape
+            .dedup
+            .as_ref()
+            .is_some_and(|dedup| matches!(dedup.key, DedupKey::Columns(_)) || dedup.time.is_some());
+        let unusable = [
+            (path.reads_events(), "`!{event:…}`"),
+            (shape.sql.is_some(), "`sql`"),
+            (by_columns, "a `dedup` by columns (but `key: content`)"),
+        ];
+        if let Some((_, what)) = unusable.into_iter().find(|(used, _)| *used && is_verbatim) {
+            return Err(ShapeError::Verbatim(what));
+        }
+        let zone = path::time_zone(&shape.time_zone)?;
+        let places = Self { path, error_path, zone, is_verbatim };
+        places.processor(&shape.processing)?;
+        Ok(places)
+    }
+
+    pub(super) fn is_verbatim(&self) -> bool {
+        self.is_verbatim
+    }
+
+    /// The processors, if there are any.
+    pub(super) fn processor<'a>(
+        &self,
+        processing: &'a Processing,
+    ) -> Result<Option<Processor<'a>>, ProcessingError> {
+        let keys = self.path.partition_keys();
+        if processing.is_nothing() && keys.is_empty() {
+            return Ok(None);
+        }
+        Processor::new(processing, keys).map(Some)
+    }
+
+    /// The files that the rows of `rows` go to. `records` has the record of
+    /// each row.
+    pub(super) fn partition(
+        &self,
+        input: &Input<'_>,
+        rows: &RecordBatch,
+        records: &[u32],
+        arrived: &Arrived,
+    ) -> Vec<Partition> {
+        let place = Place { zone: &self.zone, batch: input.batch, first_index: 0 };
+        partition(&self.path, rows, records, &arrived.arrivals, &place)
+    }
+
+    /// `rows` with the values of the path's partition keys as columns, which
+    /// no file has.
+    pub(super) fn with_keys(
+        &self,
+        rows: &RecordBatch,
+        pieces: &[u32],
+        arrived: &Arrived,
+    ) -> Result<RecordBatch, ShapeError> {
+        let keys = self.path.partition_keys();
+        if keys.is_empty() {
+            return Ok(rows.clone());
+        }
+        let mut fields = rows.schema().fields().to_vec();
+        let mut columns = rows.columns().to_vec();
+        for (at, key) in keys.iter().enumerate() {
+            let values =
+                pieces.iter().map(|&piece| Some(arrived.partition_keys[piece as usize][at].as_str()));
+            fields.push(Arc::new(Field::new(column_of(key), DataType::Utf8, false)));
+            columns.push(Arc::new(StringArray::from_iter(values)));
+        }
+        Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+    }
+
+    /// Engines read `k=v/` folders as columns, so the files do not repeat them.
+    fn without_hive_columns(&self, rows: &RecordBatch) -> Result<RecordBatch, ShapeError> {
+        let hive = self.path.hive_columns();
+        if hive.is_empty() {
+            return Ok(rows.clone());
+        }
+        let schema = rows.schema();
+        let kept: Vec<usize> =
+            (0..rows.num_columns()).filter(|&at| !hive.contains(&schema.field(at).name().as_str())).collect();
+        Ok(rows.project(&kept)?)
+    }
+
+    /// The file of rows or records that `prefix` is for.
+    #[allow(clippy::too_many_arguments, reason = "what a file is made of")]
+    pub(super) fn file(
+        &self,
+        input: &Input<'_>,
+        prefix: &str,
+        oldest: Timestamp,
+        index: usize,
+        (format, role): (Format, Role),
+        rows: u64,
+        encoded: Encoded,
+        naming: &Naming,
+    ) -> Result<DataFile, ShapeError> {
+        let name = object_name(naming, input.batch, index, oldest, &self.zone, encoded.extension);
+        Ok(DataFile {
+            path: LakePath::new(format!("{prefix}{name}"))?,
+            role,
+            format,
+            content_encoding: encoded.content_encoding,
+            rows,
+            body: encoded.body,
+        })
+    }
+
+    /// The files of what failed, one for each stage at which it did; the first
+    /// has number `index`.
+    pub(super) fn quarantine(
+        &self,
+        input: &Input<'_>,
+        arrived: &Arrived,
+        index: usize,
+    ) -> Result<Vec<DataFile>, ShapeError> {
+        let mut files = Vec::new();
+        for stage in [Stage::Processing, Stage::Conversion] {
+            let of_stage = arrived.quarantined.iter().map(|(_, record)| record);
+            let records: Vec<&Quarantined> = of_stage.filter(|record| record.reason.stage == stage).collect();
+            if !records.is_empty() {
+                files.push(self.quarantine_file(input, stage, &records, index + files.len())?);
+            }
+        }
+        Ok(files)
+    }
+
+    fn quarantine_file(
+        &self,
+        input: &Input<'_>,
+        stage: Stage,
+        records: &[&Quarantined],
+        index: usize,
+    ) -> Result<DataFile, ShapeError> {
+        let shape = input.shape;
+        let context =
+            Context { stream: input.stream, pipeline: input.pipeline, planned_at: input.planned_at, shape };
+        let lines = quarantine::render(records, &context);
+        let oldest = records.iter().map(|record| record.received_at).min().unwrap_or(input.planned_at);
+        let moment = Moment {
+            arrival: oldest,
+            zone: &self.zone,
+            batch: input.batch,
+            index,
+            error_output_type: stage.error_output_type(),
+        };
+        let prefix = self.error_path.evaluate(&moment);
+        // Firehose's error objects have no extension.
+        let (extension, naming) = match &shape.naming {
+            Naming::Batch => (".ndjson", Naming::Batch),
+            Naming::Firehose { stream, version, .. } => {
+                ("", Naming::Firehose { stream: stream.clone(), version: *version, extension: None })
+            }
+        };
+        let encoded = Encoded { body: lines.into(), extension, content_encoding: None };
+        let kind = (Format::Ndjson, Role::Quarantine);
+        self.file(input, &prefix, oldest, index, kind, records.len() as u64, encoded, &naming)
+    }
+}
+
+/// The name of the column that holds a partition key's values.
+fn column_of(key: &PartitionKey) -> Cow<'static, str> {
+    Cow::Owned(match key {
+        PartitionKey::Query(name) => format!("partitionKeyFromQuery:{name}"),
+        PartitionKey::Lambda(name) => format!("partitionKeyFromLambda:{name}"),
+    })
+}
+
+/// Encodes the rows and what failed.
+pub(super) fn build(
+    input: &Input<'_>,
+    places: &Places,
+    shaped: &Shaped,
+    arrived: Arrived,
+) -> Result<Built, ShapeError> {
+    let mut files = Vec::new();
+    if shaped.rows.num_rows() > 0 {
+        let keyed = places.with_keys(&shaped.rows, &shaped.pieces, &arrived)?;
+        let parts = places.partition(input, &keyed, &shaped.records, &arrived);
+        let lean = places.without_hive_columns(&shaped.rows)?;
+        let mut encoder = Encoder::new(&input.shape.output)?;
+        for part in parts {
+            // A value that cannot be read back from the folder stays in the file.
+            let rows = if part.exact { &lean } else { &shaped.rows };
+            let encoded = encoder.encode(rows, &part.rows)?;
+            let format = match input.shape.output {
+                Output::Parquet(_) => Format::Parquet,
+                Output::Ndjson { .. } => Format::Ndjson,
+                Output::Csv(_) => Format::Csv,
+                Output::Verbatim { .. } => Format::Verbatim,
+            };
+            let count = part.rows.iter().map(|run| run.len() as u64).sum();
+            let (kind, naming) = ((format, Role::Data), &input.shape.naming);
+            let index = files.len();
+            files.push(places.file(input, &part.prefix, part.oldest, index, kind, count, encoded, naming)?);
+        }
+    }
+    files.extend(places.quarantine(input, &arrived, files.len())?);
+    let counts = count(&arrived, &shaped.records, shaped.duplicates);
+    let counts = BuiltCounts { rows: shaped.rows.num_rows() as u64, rescued: shaped.rescued, ..counts };
+    Ok(Built { files, schemas: shaped.schemas.clone(), counts, keys: shaped.keys.clone() })
+}
+
+/// What became of the records, when those of `records` have rows.
+pub(super) fn count(arrived: &Arrived, records: &[u32], duplicates: u64) -> BuiltCounts {
+    let delivered = distinct(records.iter().copied());
+    let quarantined = arrived.quarantined.len() as u64;
+    let filtered = arrived.records.checked_sub(delivered + quarantined + duplicates);
+    BuiltCounts {
+        delivered,
+        filtered: filtered.expect("a record ends in one way"),
+        duplicates,
+        quarantined,
+        source_bytes: arrived.bytes,
+        ..BuiltCounts::default()
+    }
+}

@@ -1,0 +1,90 @@
+//! Batches whose files hold records as they came, or as they were processed.
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::Schema;
+use lakeward_model::{Format, RecordBlock, Records, Role};
+
+use super::arrive::Arrived;
+use super::files::{Places, count};
+use super::{BuildError, Built, BuiltCounts, Input, ShapeError};
+use crate::dedup::Key;
+use crate::encode;
+use crate::process::Outcome;
+use crate::shape::Output;
+
+/// Builds such a batch. It holds all records at once.
+pub(super) fn build<E: std::error::Error + 'static>(
+    input: &Input<'_>,
+    places: &Places,
+    blocks: impl Iterator<Item = Result<RecordBlock, E>>,
+    outcomes: &mut dyn Iterator<Item = Outcome>,
+) -> Result<Built, BuildError<E>> {
+    let mut arrived = Arrived::default();
+    let mut held: Vec<Records> = Vec::new();
+    let processor = places.processor(&input.shape.processing).map_err(ShapeError::from)?;
+    for block in blocks {
+        let block = block.map_err(BuildError::Read)?;
+        let first = arrived.begin(input, &block).map_err(ShapeError::from)?;
+        match &processor {
+            None => held.push(block.records),
+            Some(processor) => held.push(arrived.process(processor, &block, first, outcomes).records),
+        }
+    }
+    let pieces: Vec<&[u8]> = held.iter().flat_map(Records::iter).collect();
+    let (kept, keys, duplicates) = without_duplicates(input, &arrived, pieces.len())?;
+    let files = files(input, places, &arrived, &pieces, &kept)?;
+    let records: Vec<u32> = kept.iter().map(|&piece| arrived.record_of(piece)).collect();
+    let counts = BuiltCounts { rows: kept.len() as u64, ..count(&arrived, &records, duplicates) };
+    Ok(Built { files, schemas: None, counts, keys })
+}
+
+/// The pieces that are no duplicates, their keys, and how many records are.
+fn without_duplicates<E: std::error::Error + 'static>(
+    input: &Input<'_>,
+    arrived: &Arrived,
+    pieces: usize,
+) -> Result<(Vec<u32>, Vec<Key>, u64), BuildError<E>> {
+    let all = 0..pieces as u32;
+    let Some((seen, _)) = input.seen.filter(|_| !arrived.content_keys.is_empty()) else {
+        return Ok((all.collect(), Vec::new(), 0));
+    };
+    let mut records: Vec<u32> = all.clone().map(|piece| arrived.record_of(piece)).collect();
+    records.dedup();
+    let asked: Vec<Key> = records.iter().map(|&record| arrived.content_keys[record as usize]).collect();
+    let answers = seen.duplicates(&asked).map_err(BuildError::Seen)?;
+    let is_fresh = |record: u32| records.binary_search(&record).is_ok_and(|at| !answers[at]);
+    let kept = all.filter(|&piece| is_fresh(arrived.record_of(piece))).collect();
+    let keys = asked.iter().zip(&answers).filter(|(_, duplicate)| !**duplicate).map(|(key, _)| *key);
+    Ok((kept, keys.collect(), answers.iter().filter(|duplicate| **duplicate).count() as u64))
+}
+
+/// The files that hold the pieces of `kept`.
+fn files(
+    input: &Input<'_>,
+    places: &Places,
+    arrived: &Arrived,
+    pieces: &[&[u8]],
+    kept: &[u32],
+) -> Result<Vec<lakeward_model::DataFile>, ShapeError> {
+    let Output::Verbatim { compression, newline } = input.shape.output else {
+        unreachable!("the caller looked at the output");
+    };
+    let mut files = Vec::new();
+    if !kept.is_empty() {
+        let options = RecordBatchOptions::new().with_row_count(Some(kept.len()));
+        let bare = RecordBatch::try_new_with_options(Schema::empty().into(), Vec::new(), &options)?;
+        let keyed = places.with_keys(&bare, kept, arrived)?;
+        let records: Vec<u32> = kept.iter().map(|&piece| arrived.record_of(piece)).collect();
+        for part in places.partition(input, &keyed, &records, arrived) {
+            let rows = part.rows.iter().flat_map(|run| &kept[run.clone()]);
+            let bytes = rows.map(|&piece| pieces[piece as usize]);
+            let encoded = encode::verbatim(bytes, compression, newline)?;
+            let count = part.rows.iter().map(|run| run.len() as u64).sum();
+            let (kind, naming) = ((Format::Verbatim, Role::Data), &input.shape.naming);
+            let index = files.len();
+            files.push(places.file(input, &part.prefix, part.oldest, index, kind, count, encoded, naming)?);
+        }
+    }
+    files.extend(places.quarantine(input, arrived, files.len())?);
+    Ok(files)
+}

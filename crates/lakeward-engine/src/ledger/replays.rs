@@ -1,0 +1,247 @@
+//! Replays: records that leave quarantine again, exactly once.
+//!
+//! A replay is queued in one transaction that also marks every record of it as
+//! replayed, so a second request for the same record adds nothing. The pipeline
+//! delivers each queued replay as a batch of its own and removes it with that
+//! batch's commit.
+//!
+//! | table            | key                         | value |
+//! |------------------|-----------------------------|-------|
+//! | `replays`        | pipeline, number            | [`QueuedReplay`] |
+//! | `replay_records` | pipeline, number            | the records: for each, its arrival (µs, i64), its length (u32) and its bytes, little-endian |
+//! | `replayed`       | pipeline, incarnation or replay it was quarantined from, offset | the replay's number |
+
+use bytes::Bytes;
+use lakeward_model::{Offset, RecordBlock, Records, Timestamp};
+use redb::{ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use serde::{Deserialize, Serialize};
+
+use super::{BATCHES, Ledger, LedgerError, PROGRESS, Progress, parse, put, render};
+use crate::ledger::BatchRecord;
+
+type Numbered = TableDefinition<'static, (&'static str, u64), &'static [u8]>;
+const REPLAYS: Numbered = TableDefinition::new("replays");
+const RECORDS: Numbered = TableDefinition::new("replay_records");
+const REPLAYED: TableDefinition<'static, (&'static str, u128, u64), u64> = TableDefinition::new("replayed");
+
+/// A replay that waits for its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueuedReplay {
+    /// Its identity.
+    pub id: uuid::Uuid,
+    /// How many records it has.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// A record that is to leave quarantine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantined {
+    /// What its offset belongs to: [`BatchRecord::source`].
+    pub source: uuid::Uuid,
+    /// Its place there.
+    pub offset: Offset,
+    /// When it was first received.
+    pub received_at: Timestamp,
+    /// Its bytes, as received or as somebody fixed them.
+    pub data: Bytes,
+}
+
+/// What became of a request to replay.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayAnswer {
+    /// Records that were queued.
+    pub queued: u64,
+    /// Records that left quarantine before.
+    pub already: u64,
+    /// Records that no committed batch of the pipeline has in quarantine.
+    pub unknown: u64,
+}
+
+pub(super) fn make_tables(write: &WriteTransaction) -> Result<(), LedgerError> {
+    write.open_table(REPLAYS)?;
+    write.open_table(RECORDS)?;
+    write.open_table(REPLAYED)?;
+    Ok(())
+}
+
+/// Forgets all replays of a pipeline.
+pub(super) fn forget(write: &WriteTransaction, name: &str) -> Result<(), LedgerError> {
+    write.open_table(REPLAYS)?.retain_in((name, 0)..=(name, u64::MAX), |_, _| false)?;
+    write.open_table(RECORDS)?.retain_in((name, 0)..=(name, u64::MAX), |_, _| false)?;
+    write.open_table(REPLAYED)?.retain_in((name, 0, 0)..=(name, u128::MAX, u64::MAX), |_, _| false)?;
+    Ok(())
+}
+
+/// Removes a replay that is delivered.
+pub(super) fn settle(write: &WriteTransaction, name: &str, number: u64) -> Result<(), LedgerError> {
+    write.open_table(REPLAYS)?.remove((name, number))?;
+    write.open_table(RECORDS)?.remove((name, number))?;
+    Ok(())
+}
+
+impl Ledger {
+    /// Queues records of one pipeline to leave quarantine, those that did not
+    /// before; how the pipeline stands then.
+    ///
+    /// # Errors
+    /// See [`LedgerError`]; nothing changed.
+    pub fn queue_replay(
+        &self,
+        name: &str,
+        records: &[Quarantined],
+    ) -> Result<(ReplayAnswer, Progress), LedgerError> {
+        let mut answer = ReplayAnswer::default();
+        let mut after = None;
+        self.write(|write| {
+            let mut progress: Progress = {
+                let table = write.open_table(PROGRESS)?;
+                let value = table.get(name)?.ok_or_else(|| LedgerError::NoPipeline(name.to_string()))?;
+                parse("progress", value.value())?
+            };
+            let number = progress.replays.queued;
+            let mut bytes = Vec::new();
+            let mut replayed = write.open_table(REPLAYED)?;
+            let batches = write.open_table(BATCHES)?;
+            for record in records {
+                let key = (name, record.source.as_u128(), record.offset.0);
+                if replayed.get(key)?.is_some() {
+                    answer.already += 1;
+                } else if is_quarantined(&batches, &progress, name, record)? {
+                    replayed.insert(key, number)?;
+                    push(&mut bytes, record);
+                    answer.queued += 1;
+                } else {
+                    answer.unknown += 1;
+                }
+            }
+            if answer.queued > 0 {
+                let replay = QueuedReplay {
+                    id: lakeward_model::ids::fresh(),
+                    records: answer.queued,
+                    bytes: bytes.len() as u64,
+                };
+                let value = render("replays", &replay)?;
+                write.open_table(REPLAYS)?.insert((name, number), value.as_slice())?;
+                write.open_table(RECORDS)?.insert((name, number), bytes.as_slice())?;
+                progress.replays.queued += 1;
+                progress.replays.records_queued += answer.queued;
+                progress.revision += 1;
+                put(write, PROGRESS, name, &progress)?;
+            }
+            after = Some(progress);
+            Ok(())
+        })?;
+        Ok((answer, after.expect("it was made above")))
+    }
+
+    /// The pipeline's replay with this number, if it is queued.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub fn replay(&self, name: &str, number: u64) -> Result<Option<QueuedReplay>, LedgerError> {
+        let read = self.database.begin_read()?;
+        let table = read.open_table(REPLAYS)?;
+        table.get((name, number))?.map(|value| parse("replays", value.value())).transpose()
+    }
+
+    /// The records of a queued replay; their offsets count from 0.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub fn replay_records(&self, name: &str, number: u64) -> Result<Vec<RecordBlock>, LedgerError> {
+        let read = self.database.begin_read()?;
+        let table = read.open_table(RECORDS)?;
+        let value = table.get((name, number))?.expect("a queued replay has records");
+        Ok(blocks(value.value()))
+    }
+
+    /// Which of `offsets` of a source left quarantine.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub fn replayed(&self, name: &str, source: uuid::Uuid) -> Result<Vec<Offset>, LedgerError> {
+        let read = self.database.begin_read()?;
+        let table = read.open_table(REPLAYED)?;
+        let source = source.as_u128();
+        let all = table.range((name, source, 0)..=(name, source, u64::MAX))?;
+        all.map(|entry| Ok(Offset(entry?.0.value().2))).collect()
+    }
+}
+
+/// Whether the committed batch that holds the record quarantined anything: a
+/// record that was delivered must not be delivered again under this name.
+fn is_quarantined(
+    batches: &impl ReadableTable<(&'static str, u128, u64), &'static [u8]>,
+    progress: &Progress,
+    name: &str,
+    record: &Quarantined,
+) -> Result<bool, LedgerError> {
+    let source = record.source.as_u128();
+    let mut at_or_before = batches.range((name, source, 0)..=(name, source, record.offset.0))?;
+    let Some(last) = at_or_before.next_back() else { return Ok(false) };
+    let batch: BatchRecord = parse("batches", last?.1.value())?;
+    Ok(record.offset < batch.span.to
+        && batch.counts.quarantined > 0
+        && batch.incarnation == progress.incarnation)
+}
+
+fn push(bytes: &mut Vec<u8>, record: &Quarantined) {
+    let length = u32::try_from(record.data.len()).expect("a record is far below 4 GiB");
+    bytes.extend_from_slice(&record.received_at.micros().to_le_bytes());
+    bytes.extend_from_slice(&length.to_le_bytes());
+    bytes.extend_from_slice(&record.data);
+}
+
+/// Records that arrived at the same time and follow each other are one block.
+fn blocks(mut bytes: &[u8]) -> Vec<RecordBlock> {
+    let mut blocks: Vec<(Timestamp, Vec<u8>, Vec<u32>)> = Vec::new();
+    while let Some((head, rest)) = bytes.split_first_chunk::<12>() {
+        let (arrival, length) = head.split_at(8);
+        let arrival = Timestamp(i64::from_le_bytes(arrival.try_into().expect("8 bytes")));
+        let length = u32::from_le_bytes(length.try_into().expect("4 bytes")) as usize;
+        let (record, rest) = rest.split_at(length);
+        if blocks.last().is_none_or(|(known, ..)| *known != arrival) {
+            blocks.push((arrival, Vec::new(), Vec::new()));
+        }
+        if let Some((_, data, ends)) = blocks.last_mut() {
+            data.extend_from_slice(record);
+            ends.push(u32::try_from(data.len()).expect("a replay is far below 4 GiB"));
+        }
+        bytes = rest;
+    }
+    let mut first = Offset(0);
+    let block = |(received_at, data, ends): (Timestamp, Vec<u8>, Vec<u32>)| {
+        let block = RecordBlock { records: Records { data: data.into(), ends }, first, received_at };
+        first = first.plus(block.records.len() as u64);
+        block
+    };
+    blocks.into_iter().map(block).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_come_back_with_their_arrival() {
+        let record = |at, data: &'static [u8]| Quarantined {
+            source: uuid::Uuid::nil(),
+            offset: Offset(9),
+            received_at: Timestamp(at),
+            data: Bytes::from_static(data),
+        };
+        let mut bytes = Vec::new();
+        for record in [record(5, b"a"), record(5, b""), record(7, b"bc")] {
+            push(&mut bytes, &record);
+        }
+        let blocks = blocks(&bytes);
+        let seen: Vec<_> = blocks
+            .iter()
+            .flat_map(|block| block.records.iter().map(|data| (block.received_at.micros(), data)))
+            .collect();
+        assert_eq!(seen, [(5, &b"a"[..]), (5, b""), (7, b"bc")]);
+        assert_eq!(blocks[1].first, Offset(2));
+    }
+}

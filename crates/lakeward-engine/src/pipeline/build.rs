@@ -1,0 +1,105 @@
+//! Building a planned batch.
+
+use std::sync::{Arc, PoisonError};
+
+use lakeward_columnar::build::{self, BuildError, Built, BuiltCounts, ShapeError};
+use lakeward_columnar::transform::Transform;
+use lakeward_model::{Batch, Destination};
+use tracing::debug;
+
+use super::blocks::Blocks;
+use super::{Halt, Pipeline, Prepared, Standing};
+use crate::ledger::Counts;
+use crate::plan::Plan;
+
+impl Pipeline {
+    /// The destination that the batch was planned for.
+    fn destination_of(&self, plan: &Plan) -> Result<Arc<dyn Destination>, Halt> {
+        if plan.destination == self.destination.name {
+            return Ok(Arc::clone(&self.destination.destination));
+        }
+        let elsewhere = || Halt::Destination {
+            planned: plan.destination.clone(),
+            configured: self.destination.name.clone(),
+        };
+        match &plan.reopen {
+            Some(planned) if !self.configured => {
+                (self.connectors.destination)(planned).map(|o| o.destination).map_err(|_| elsewhere())
+            }
+            _ => Err(elsewhere()),
+        }
+    }
+
+    /// The plan's SQL, compiled.
+    fn sql_of(&self, plan: &Plan) -> Result<Option<Arc<dyn Transform>>, Halt> {
+        let Some(sql) = &plan.shape.sql else { return Ok(None) };
+        let mut compiled = self.sql.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, transform)) = &*compiled
+            && known == sql
+        {
+            return Ok(Some(Arc::clone(transform)));
+        }
+        let transform = (self.connectors.sql)(sql)
+            .map_err(|error| Halt::Build { batch: plan.batch, reason: ShapeError::Sql(error) })?;
+        *compiled = Some((sql.clone(), Arc::clone(&transform)));
+        Ok(Some(transform))
+    }
+
+    /// Builds a planned batch on a blocking thread.
+    pub(super) async fn build(self: Arc<Self>, plan: Plan, standing: Standing) -> Result<Prepared, Halt> {
+        let destination = self.destination_of(&plan)?;
+        tokio::task::spawn_blocking(move || {
+            let sql = self.sql_of(&plan)?;
+            let at_hand = match plan.replay {
+                Some(replay) => self.ledger.replay_records(&self.spec.name, replay.number)?,
+                None => Vec::new(),
+            };
+            let blocks = || {
+                Blocks::at_hand(&self.journal, &self.spec.stream, plan.span, at_hand.clone())
+            };
+            let input = build::Input {
+                batch: plan.batch,
+                stream: &self.spec.stream,
+                pipeline: &self.spec.name,
+                shape: &plan.shape,
+                schemas: &standing.schemas,
+                planned_at: plan.planned_at,
+                expected_bytes: plan.source_bytes,
+                sql: sql.as_deref(),
+                seen: None,
+            };
+            let built = build::build(&input, blocks(), &mut std::iter::empty(), blocks);
+            let Built { files, schemas, counts, keys: _ } = built.map_err(|error| match error {
+                BuildError::Read(error) => Halt::Journal(error),
+                BuildError::Seen(error) => Halt::Keys(error),
+                BuildError::Shape(reason) => Halt::Build { batch: plan.batch, reason },
+            })?;
+            debug!(pipeline = self.spec.name, batch = %plan.batch, span = %plan.span, files = files.len(), rows = counts.rows, "batch built");
+            let schemas_changed = schemas.is_some();
+            let after = Standing {
+                offset: if plan.replay.is_none() { plan.span.to } else { standing.offset },
+                replay: standing.replay + u64::from(plan.replay.is_some()),
+                schemas: schemas.unwrap_or(standing.schemas),
+            };
+            let batch = Batch { id: plan.batch, span: plan.span, files };
+            let counts = of_built(counts);
+            Ok(Prepared { batch, counts, after, schemas_changed, destination, plan })
+        })
+        .await?
+    }
+}
+
+/// What became of the records, before anything of them is delivered.
+fn of_built(counts: BuiltCounts) -> Counts {
+    Counts {
+        delivered: counts.delivered,
+        filtered: counts.filtered,
+        duplicates: counts.duplicates,
+        quarantined: counts.quarantined,
+        rows: counts.rows,
+        rescued: counts.rescued,
+        files: 0,
+        bytes: 0,
+        source_bytes: counts.source_bytes,
+    }
+}

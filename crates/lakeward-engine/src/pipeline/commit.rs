@@ -1,0 +1,71 @@
+//! Committing a delivered batch, and trimming the journal.
+
+use std::sync::Arc;
+
+use lakeward_model::clock::Stopwatch;
+use lakeward_model::{Offset, Receipt};
+use tracing::{error, info};
+
+use super::{Halt, Pipeline, Prepared};
+use crate::ledger::{BatchRecord, Commit};
+
+impl Pipeline {
+    /// Commits what was delivered, together with the next plan if it is known,
+    /// and trims the journal.
+    pub(super) async fn commit(
+        &self,
+        prepared: &Prepared,
+        receipt: Receipt,
+        next: Option<&Prepared>,
+        clock: Stopwatch,
+    ) -> Result<(), Halt> {
+        let mut counts = prepared.counts;
+        counts.files = receipt.files.len() as u64;
+        counts.bytes = receipt.files.iter().map(|file| file.bytes).sum();
+        let record = BatchRecord {
+            pipeline: self.spec.name.clone(),
+            incarnation: self.incarnation,
+            destination: prepared.plan.destination.clone(),
+            batch: prepared.plan.batch,
+            span: prepared.plan.span,
+            replay: prepared.plan.replay.map(|replay| replay.id),
+            counts,
+            files: receipt.files,
+            committed_at: self.clock.now(),
+        };
+        let (ledger, name) = (Arc::clone(&self.ledger), self.spec.name.clone());
+        let (plan, next) = (prepared.plan.clone(), next.map(|next| next.plan.clone()));
+        let schemas = prepared.schemas_changed.then(|| prepared.after.schemas.clone());
+        let progress = tokio::task::spawn_blocking(move || {
+            ledger.commit(
+                &name,
+                &Commit { plan: &plan, record: &record, schemas: schemas.as_ref(), next: next.as_ref() },
+            )
+        })
+        .await??;
+        let labels = [("pipeline", self.spec.name.clone())];
+        metrics::counter!("lakeward_delivered_records_total", &labels).increment(counts.delivered);
+        metrics::counter!("lakeward_duplicate_records_total", &labels).increment(counts.duplicates);
+        metrics::counter!("lakeward_filtered_records_total", &labels).increment(counts.filtered);
+        metrics::counter!("lakeward_quarantined_records_total", &labels).increment(counts.quarantined);
+        metrics::counter!("lakeward_delivered_bytes_total", &labels).increment(counts.bytes);
+        metrics::histogram!("lakeward_delivery_seconds", &labels).record(clock.elapsed().as_secs_f64());
+        info!(pipeline = self.spec.name, batch = %prepared.plan.batch, span = %prepared.plan.span, rows = counts.rows, files = counts.files, bytes = counts.bytes, quarantined = counts.quarantined, "batch delivered");
+        let settled = progress.delivered_to;
+        progress.announce(&self.progress);
+        self.trim(settled).await
+    }
+
+    async fn trim(&self, settled: Offset) -> Result<(), Halt> {
+        let before = self.watermarks.advance(&self.spec.stream, &self.spec.name, settled);
+        let keep = i64::try_from(self.retention.as_micros()).unwrap_or(i64::MAX);
+        let keep_after = lakeward_model::Timestamp(self.clock.now().micros().saturating_sub(keep));
+        let (journal, stream) = (self.journal.clone(), self.spec.stream.clone());
+        let trimmed = tokio::task::spawn_blocking(move || journal.trim(&stream, before, keep_after)).await?;
+        if let Err(error) = trimmed {
+            // Old segments cost disk, not correctness: the next trim removes them.
+            error!(pipeline = self.spec.name, %error, "old journal segments could not be removed");
+        }
+        Ok(())
+    }
+}

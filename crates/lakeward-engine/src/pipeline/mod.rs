@@ -1,0 +1,209 @@
+//! One pipeline: wait, plan, build, deliver, commit, trim; for ever.
+
+mod blocks;
+mod build;
+mod commit;
+mod next;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use lakeward_columnar::build::{Schemas, ShapeError};
+use lakeward_columnar::transform::Transform;
+use lakeward_journal::{Journal, ReadError};
+use lakeward_model::clock::{SharedClock, Stopwatch};
+use lakeward_model::{Batch, BatchId, Destination, Offset};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::deliver::deliver;
+use crate::engine::{Connectors, Opened, Watermarks};
+use crate::ledger::{Counts, Ledger, LedgerError, Progress};
+use crate::plan::Plan;
+use crate::spec::PipelineSpec;
+use crate::status::PipelineState;
+
+/// Everything a pipeline's task works with.
+pub(crate) struct Pipeline {
+    pub(crate) spec: Arc<PipelineSpec>,
+    pub(crate) journal: Journal,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) clock: SharedClock,
+    pub(crate) destination: Opened,
+    /// Whether it comes from the configuration file; else a batch that was
+    /// begun for another destination is finished there.
+    pub(crate) configured: bool,
+    pub(crate) connectors: Connectors,
+    /// The SQL that was compiled last.
+    pub(crate) sql: Mutex<Option<(String, Arc<dyn Transform>)>>,
+    pub(crate) retention: Duration,
+    pub(crate) incarnation: uuid::Uuid,
+    pub(crate) watermarks: Arc<Watermarks>,
+    pub(crate) draining: CancellationToken,
+    /// Asks the task to end at the next point where nothing is half done.
+    pub(crate) stop: CancellationToken,
+    pub(crate) progress: watch::Sender<Progress>,
+    pub(crate) state: watch::Sender<PipelineState>,
+}
+
+/// Where the next batch starts, and what it builds upon.
+#[derive(Debug, Clone)]
+struct Standing {
+    /// The first record of the stream that is not planned.
+    offset: Offset,
+    /// The first replay that is not planned.
+    replay: u64,
+    schemas: Schemas,
+}
+
+/// A batch that is built and waits for its turn.
+struct Prepared {
+    plan: Plan,
+    destination: Arc<dyn Destination>,
+    batch: Batch,
+    counts: Counts,
+    /// Where the batch after this one starts.
+    after: Standing,
+    /// Whether the batch changed the columns.
+    schemas_changed: bool,
+}
+
+/// Why a pipeline stopped. Its records stay in the journal.
+#[derive(Debug, thiserror::Error)]
+enum Halt {
+    #[error("the ledger failed: {0}")]
+    Ledger(#[from] LedgerError),
+    #[error("the journal cannot be read: {0}; run `lakeward fsck`")]
+    Journal(#[from] ReadError),
+    #[error("the batch {batch} cannot be built: {reason}")]
+    Build { batch: BatchId, reason: ShapeError },
+    #[error("the dedup keys cannot be read: {0}; restore them with the ledger from one backup")]
+    Keys(#[from] lakeward_columnar::dedup::SeenError),
+    #[error(
+        "a batch was begun for {planned}, but the pipeline now delivers to {configured}; start once with the former destination so that it is finished there"
+    )]
+    Destination { planned: String, configured: String },
+    #[error("a task of the pipeline failed: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl Halt {
+    /// The page in `docs/errors/` that says what to do.
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Ledger(_) => "LW-1001",
+            Self::Journal(_) => "LW-1002",
+            Self::Build { reason: ShapeError::Sql(_), .. } => "LW-1006",
+            Self::Build { reason: ShapeError::Mismatch { .. }, .. } => "LW-1007",
+            Self::Build { .. } => "LW-1003",
+            Self::Keys(_) => "LW-1008",
+            Self::Destination { .. } => "LW-1004",
+            Self::Task(_) => "LW-1005",
+        }
+    }
+}
+
+impl Pipeline {
+    /// Runs until the process drains and nothing is pending. Whether
+    /// everything was delivered.
+    pub(crate) async fn run(self) -> bool {
+        let pipeline = Arc::new(self);
+        match Arc::clone(&pipeline).deliver_all().await {
+            Ok(complete) => complete,
+            Err(halt) => {
+                error!(pipeline = pipeline.spec.name, code = halt.code(), error = %halt, "the pipeline stops; its records stay in the journal");
+                pipeline.state.send_replace(PipelineState::Halted {
+                    code: halt.code().to_string(),
+                    error: halt.to_string(),
+                });
+                false
+            }
+        }
+    }
+
+    /// The pipeline loop. One plan is in flight; the next batch is planned and
+    /// built meanwhile, but its plan becomes durable, and its files leave the
+    /// process, only with or after the commit before it.
+    ///
+    /// Whether it ended because everything is delivered, not because it was
+    /// asked to stop. It stops only while it waits: a commit that has begun is
+    /// seen through, so that the next task finds the ledger at rest.
+    async fn deliver_all(self: Arc<Self>) -> Result<bool, Halt> {
+        let (recovered, standing) = self.recover().await?;
+        let mut begun = recovered.is_some();
+        let mut current = match recovered {
+            Some(plan) => Some(Arc::clone(&self).build(plan, standing).await?),
+            None => Arc::clone(&self).prepare(standing).await?,
+        };
+        while let Some(prepared) = current {
+            if !begun {
+                self.begin(&prepared.plan).await?;
+            }
+            self.state.send_replace(PipelineState::Delivering);
+            let mut following = self.prepare_after(&prepared);
+            let mut early = None;
+            let clock = Stopwatch::start();
+            let receipt = {
+                let delivery = deliver(&self.spec.name, &*prepared.destination, &prepared.batch, &self.state);
+                tokio::pin!(delivery);
+                loop {
+                    tokio::select! {
+                        receipt = &mut delivery => break receipt,
+                        () = self.stop.cancelled() => return Ok(false),
+                        next = &mut following, if early.is_none() => early = Some(next),
+                    }
+                }
+            };
+            // A following batch that cannot be built does not stop this one.
+            let next = early.as_ref().and_then(|next| next.as_ref().ok()).and_then(Option::as_ref);
+            self.commit(&prepared, receipt, next, clock).await?;
+            drop(prepared);
+            begun = next.is_some();
+            current = match early {
+                Some(next) => next?,
+                None => {
+                    self.state.send_replace(PipelineState::Idle);
+                    following.await?
+                }
+            };
+        }
+        self.state.send_replace(PipelineState::Idle);
+        Ok(!self.stop.is_cancelled())
+    }
+
+    /// What an earlier process left: its unfinished plan, and where to go on.
+    async fn recover(&self) -> Result<(Option<Plan>, Standing), Halt> {
+        let (ledger, name) = (Arc::clone(&self.ledger), self.spec.name.clone());
+        let (plan, schemas) = tokio::task::spawn_blocking(move || {
+            Ok::<_, LedgerError>((ledger.unfinished(&name)?, ledger.schemas(&name)?))
+        })
+        .await??;
+        if let Some(plan) = &plan {
+            info!(pipeline = self.spec.name, batch = %plan.batch, span = %plan.span, "finishing the batch that was begun before the restart");
+        }
+        let progress = self.progress.borrow();
+        let standing = Standing { offset: progress.delivered_to, replay: progress.replays.settled, schemas };
+        Ok((plan, standing))
+    }
+
+    fn prepare_after(
+        self: &Arc<Self>,
+        prepared: &Prepared,
+    ) -> BoxFuture<'static, Result<Option<Prepared>, Halt>> {
+        Box::pin(Arc::clone(self).prepare(prepared.after.clone()))
+    }
+
+    /// Waits until a batch is due, plans it and builds it. `None` once the
+    /// process drains and nothing is pending.
+    async fn prepare(self: Arc<Self>, standing: Standing) -> Result<Option<Prepared>, Halt> {
+        let Some(plan) = self.next_plan(&standing).await? else { return Ok(None) };
+        self.build(plan, standing).await.map(Some)
+    }
+
+    async fn begin(&self, plan: &Plan) -> Result<(), Halt> {
+        let (ledger, name, plan) = (Arc::clone(&self.ledger), self.spec.name.clone(), plan.clone());
+        Ok(tokio::task::spawn_blocking(move || ledger.begin(&name, &plan)).await??)
+    }
+}
