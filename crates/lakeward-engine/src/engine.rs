@@ -305,26 +305,12 @@ impl Shared {
         let state = running.state.borrow().clone();
         let tail = self.journal.tail(&running.spec.stream);
         let end = tail.as_ref().map_or(progress.delivered_to, |tail| tail.end.max(progress.delivered_to));
-        let pending = end.0 - progress.delivered_to.0;
-        let oldest = if pending == 0 {
-            None
-        } else {
-            self.journal.received_at(&progress.stream, progress.delivered_to)
-        };
+        let oldest = (end > progress.delivered_to)
+            .then(|| self.journal.received_at(&progress.stream, progress.delivered_to))
+            .flatten();
         let lag = oldest.map_or(Duration::ZERO, |oldest| self.clock.now().since(oldest));
-        PipelineStatus {
-            pipeline: running.spec.name.clone(),
-            stream: running.spec.stream.clone(),
-            incarnation: progress.incarnation,
-            destination: running.destination.clone(),
-            received: end.0 - progress.start.0,
-            counts: progress.net_counts(),
-            pending: pending + progress.replays.records_queued - progress.replays.records_settled,
-            replayed: progress.replays.records_queued,
-            delivered_to: progress.delivered_to,
-            lag_seconds: lag.as_secs_f64(),
-            state,
-        }
+        let (name, destination) = (running.spec.name.clone(), running.destination.clone());
+        PipelineStatus::new(name, destination, &progress, end, lag, state)
     }
 
     /// `lakeward dev`: a stream exists as soon as somebody names it.

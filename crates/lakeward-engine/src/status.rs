@@ -1,9 +1,11 @@
 //! What a pipeline is doing, for people and for `lakeward status --json`.
 
+use std::time::Duration;
+
 use lakeward_model::{Offset, StreamName};
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::Counts;
+use crate::ledger::{Counts, Progress, Replays};
 
 /// A pipeline's numbers at one instant.
 ///
@@ -35,6 +37,35 @@ pub struct PipelineStatus {
     pub lag_seconds: f64,
     /// What it is doing.
     pub state: PipelineState,
+}
+
+impl PipelineStatus {
+    /// The numbers of a pipeline whose stream ends at `end`.
+    #[must_use]
+    pub fn new(
+        pipeline: String,
+        destination: String,
+        progress: &Progress,
+        end: Offset,
+        lag: Duration,
+        state: PipelineState,
+    ) -> Self {
+        let Replays { records_queued, records_settled, .. } = progress.replays;
+        let pending = end.0.saturating_sub(progress.delivered_to.0);
+        Self {
+            pipeline,
+            stream: progress.stream.clone(),
+            incarnation: progress.incarnation,
+            destination,
+            received: end.0.max(progress.delivered_to.0) - progress.start.0,
+            counts: progress.net_counts(),
+            pending: pending + records_queued - records_settled,
+            replayed: records_queued,
+            delivered_to: progress.delivered_to,
+            lag_seconds: lag.as_secs_f64(),
+            state,
+        }
+    }
 }
 
 /// What a pipeline is doing.

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakeward_engine::{BatchLimits, Engine, EngineOptions, Opened, PipelineSpec};
+use lakeward_engine::{BatchLimits, Connectors, Engine, EngineOptions, Opened, PipelineSpec};
 use lakeward_model::Secret;
 use lakeward_model::clock::SystemClock;
 use lakeward_model::conformance::MemoryDestination;
@@ -30,9 +30,12 @@ async fn main() {
         journal: lakeward_journal::Options::default(),
         retention: Duration::ZERO,
         clock: Arc::new(SystemClock),
-        open_destination: Arc::new(|_| {
-            Ok(Opened { destination: Arc::new(MemoryDestination::default()), name: "memory".to_owned() })
-        }),
+        connectors: Connectors {
+            destination: Arc::new(|_| {
+                Ok(Opened { destination: Arc::new(MemoryDestination::default()), name: "memory".to_owned() })
+            }),
+            sql: Arc::new(|_| unreachable!("there is no SQL here")),
+        },
         auto: Some(Arc::new(move |stream| PipelineSpec {
             name: stream.to_string(),
             stream: stream.clone(),

@@ -42,12 +42,12 @@ pub(crate) async fn pipelines(State(doors): State<Arc<Doors>>, headers: HeaderMa
 pub(crate) struct BatchesAfter {
     limit: Option<usize>,
     pipeline: Option<String>,
-    incarnation: Option<uuid::Uuid>,
+    source: Option<uuid::Uuid>,
     from: Option<u64>,
 }
 
 /// `GET /v1/batches`: committed batches in the order of their keys, those
-/// behind `pipeline`, `incarnation` and `from` if these are given.
+/// behind `pipeline`, `source` and `from` if these are given.
 pub(crate) async fn batches(
     State(doors): State<Arc<Doors>>,
     headers: HeaderMap,
@@ -56,10 +56,8 @@ pub(crate) async fn batches(
     if !doors.gate.bearer(&headers) {
         return Refusal::unauthorized().into_response();
     }
-    let after = match (query.pipeline, query.incarnation, query.from) {
-        (Some(pipeline), Some(incarnation), Some(from)) => {
-            Some(BatchKey { pipeline, incarnation, from: Offset(from) })
-        }
+    let after = match (query.pipeline, query.source, query.from) {
+        (Some(pipeline), Some(source), Some(from)) => Some(BatchKey { pipeline, source, from: Offset(from) }),
         _ => None,
     };
     let limit = query.limit.unwrap_or(BATCHES_MAX).min(BATCHES_MAX);

@@ -34,23 +34,11 @@ impl Offline {
                 }
                 _ => progress.delivered_to,
             };
-            let pending = end.0.saturating_sub(progress.delivered_to.0);
-            let oldest = (pending > 0)
-                .then(|| self.journal.received_at(&progress.stream, progress.delivered_to))
-                .flatten();
+            let pending = end.0 > progress.delivered_to.0;
+            let oldest =
+                pending.then(|| self.journal.received_at(&progress.stream, progress.delivered_to)).flatten();
             let lag = oldest.map_or(Duration::ZERO, |oldest| SystemClock.now().since(oldest));
-            PipelineStatus {
-                pipeline,
-                stream: progress.stream,
-                incarnation: progress.incarnation,
-                destination: String::new(),
-                received: end.0 - progress.start.0,
-                counts: progress.counts,
-                pending,
-                delivered_to: progress.delivered_to,
-                lag_seconds: lag.as_secs_f64(),
-                state: PipelineState::Idle,
-            }
+            PipelineStatus::new(pipeline, String::new(), &progress, end, lag, PipelineState::Idle)
         });
         Ok(status.collect())
     }

@@ -38,7 +38,7 @@ impl Service {
             journal: config.journal(),
             retention: config.journal.retention,
             clock: Arc::new(SystemClock),
-            open_destination: wiring::opener(config),
+            connectors: wiring::connectors(config),
             auto,
         };
         let mut engine = Engine::open(options, specs).await.map_err(|error| match error {

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use lakeward_columnar::transform::{Transform, TransformError};
 use lakeward_connectors::destinations::lake::{Lake, LakeConfig};
-use lakeward_engine::{OpenDestination, Opened};
+use lakeward_engine::{Connectors, Opened};
 use serde::Deserialize;
 
 use crate::config::{Config, DestinationConfig};
@@ -64,12 +65,21 @@ fn is_bucket(name: &str) -> bool {
         && ends.into_iter().flatten().all(|b| b.is_ascii_alphanumeric())
 }
 
-/// Opens destinations for the engine.
-pub(crate) fn opener(config: &Config) -> OpenDestination {
+/// How the engine reaches what is outside.
+pub(crate) fn connectors(config: &Config) -> Connectors {
     let buckets = config.firehose.buckets.clone();
-    Arc::new(move |destination| {
-        let config = lake_config(&buckets, destination)?;
-        let lake = Lake::open(&config).map_err(|error| error.to_string())?;
-        Ok(Opened { name: lake.to_string(), destination: Arc::new(lake) })
-    })
+    Connectors {
+        destination: Arc::new(move |destination| {
+            let config = lake_config(&buckets, destination)?;
+            let lake = Lake::open(&config).map_err(|error| error.to_string())?;
+            Ok(Opened { name: lake.to_string(), destination: Arc::new(lake) })
+        }),
+        sql: Arc::new(compile_sql),
+    }
+}
+
+/// Compiles a pipeline's SQL.
+pub(crate) fn compile_sql(sql: &str) -> Result<Arc<dyn Transform>, TransformError> {
+    let _ = sql;
+    Err(TransformError { message: String::from("SQL is not linked yet"), place: None })
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use lakeward_columnar::shape::{FileCompression, Output, Shape};
 use lakeward_engine::{
-    AutoPipeline, BatchLimits, Engine, EngineOptions, OpenEngineError, Opened, PipelineSpec, PipelineStatus,
+    AutoPipeline, BatchLimits, Connectors, Engine, EngineOptions, OpenEngineError, Opened, PipelineSpec,
+    PipelineStatus,
 };
 use lakeward_model::clock::SystemClock;
 use lakeward_model::conformance::{Fault, Faulty, MemoryDestination};
@@ -89,14 +90,17 @@ pub(crate) async fn try_open(
         journal: lakeward_journal::Options { segment_bytes: 1 << 20, ..lakeward_journal::Options::default() },
         retention: Duration::ZERO,
         clock: Arc::new(SystemClock),
-        open_destination: Arc::new(move |value| {
-            let name = value.as_str().unwrap_or_default();
-            let destination = lakes.0.get(name).ok_or_else(|| format!("there is no lake {name}"))?;
-            Ok(Opened {
-                destination: Arc::<Faulty<MemoryDestination>>::clone(destination),
-                name: name.to_string(),
-            })
-        }),
+        connectors: Connectors {
+            destination: Arc::new(move |value| {
+                let name = value.as_str().unwrap_or_default();
+                let destination = lakes.0.get(name).ok_or_else(|| format!("there is no lake {name}"))?;
+                Ok(Opened {
+                    destination: Arc::<Faulty<MemoryDestination>>::clone(destination),
+                    name: name.to_string(),
+                })
+            }),
+            sql: Arc::new(|_| unreachable!("these tests have no SQL")),
+        },
         auto,
     };
     Engine::open(options, specs).await

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakeward_engine::{Control, Engine, EngineOptions, Opened, PipelineSpec};
+use lakeward_engine::{Connectors, Control, Engine, EngineOptions, Opened, PipelineSpec};
 use lakeward_model::StreamName;
 use lakeward_model::clock::SystemClock;
 use lakeward_model::conformance::MemoryDestination;
@@ -55,9 +55,12 @@ pub(crate) async fn start(dir: &std::path::Path, setup: Setup) -> Server {
         journal: setup.journal,
         retention: Duration::from_secs(3600),
         clock: Arc::new(SystemClock),
-        open_destination: Arc::new(|_| {
-            Ok(Opened { destination: Arc::new(MemoryDestination::default()), name: "memory".to_owned() })
-        }),
+        connectors: Connectors {
+            destination: Arc::new(|_| {
+                Ok(Opened { destination: Arc::new(MemoryDestination::default()), name: "memory".to_owned() })
+            }),
+            sql: Arc::new(|_| unreachable!("there is no SQL here")),
+        },
         auto: if setup.auto { Some(Arc::new(|stream| pipeline(stream.as_str()))) } else { None },
     };
     let engine = Engine::open(options, vec![pipeline("events"), pipeline("other")]).await.unwrap();

@@ -133,12 +133,10 @@ impl Inspected {
 fn batches_path(after: Option<&BatchKey>) -> String {
     match after {
         None => format!("/v1/batches?limit={BATCHES_AT_ONCE}"),
-        Some(BatchKey { pipeline, incarnation, from }) => {
+        Some(BatchKey { pipeline, source, from }) => {
             let pipeline =
                 percent_encoding::utf8_percent_encode(pipeline, percent_encoding::NON_ALPHANUMERIC);
-            format!(
-                "/v1/batches?limit={BATCHES_AT_ONCE}&pipeline={pipeline}&incarnation={incarnation}&from={from}"
-            )
+            format!("/v1/batches?limit={BATCHES_AT_ONCE}&pipeline={pipeline}&source={source}&from={from}")
         }
     }
 }

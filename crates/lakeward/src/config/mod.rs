@@ -3,7 +3,9 @@
 
 mod check;
 mod environment;
+mod output;
 mod pipeline;
+mod shaping;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -18,7 +20,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit::{Code, coded};
 
-pub(crate) use pipeline::{CompressionName, DestinationConfig, FormatName, OutputConfig, PipelineConfig};
+pub(crate) use output::{CompressionName, FormatName, OutputConfig};
+pub(crate) use pipeline::{DestinationConfig, PipelineConfig};
 
 /// Lakeward's configuration file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -175,22 +178,19 @@ impl Config {
                 format!("cannot read {}: {error}; `lakeward init` writes a starter", file.display());
             coded(Code::Configuration, message)
         })?;
-        let mut config = Self::parse(&text, |name| std::env::var(name).ok())
-            .map_err(|problems| Problems { file: file.to_path_buf(), problems })?;
         let folder = file.parent().unwrap_or(Path::new("."));
+        let mut config = Self::parse(&text, folder, |name| std::env::var(name).ok())
+            .map_err(|problems| Problems { file: file.to_path_buf(), problems })?;
         config.state = folder.join(&config.state);
-        for pipeline in &mut config.pipelines {
-            let DestinationConfig::Lake(lake) = &mut pipeline.destination;
-            lake.resolve_in(folder);
-        }
         config.firehose.buckets.resolve_in(folder);
         Ok(config)
     }
 
-    /// Parses and checks a configuration's text; `environment` answers
-    /// `${NAME}`.
+    /// Parses and checks a configuration's text; what its pipelines name lies
+    /// below `folder`, and `environment` answers `${NAME}`.
     pub(crate) fn parse(
         text: &str,
+        folder: &Path,
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, Vec<Problem>> {
         let whole = |problem: String| vec![Problem::new("(file)", problem)];
@@ -204,13 +204,26 @@ impl Config {
             // What is wrong beyond the form is said in the same breath, as far
             // as the rest can be understood.
             problems.iter().for_each(|problem| check::remove(&mut value, &problem.path));
-            let rest = serde_json::from_value(value).map(|config: Self| config.problems());
+            let rest = serde_json::from_value(value).map(|config: Self| config.resolved(folder).1);
             problems.extend(rest.unwrap_or_default());
             return Err(problems);
         }
         let config: Self = serde_json::from_value(value).map_err(|e| whole(e.to_string()))?;
-        let problems = config.problems();
+        let (config, problems) = config.resolved(folder);
         if problems.is_empty() { Ok(config) } else { Err(problems) }
+    }
+
+    /// The configuration with what it names below `folder`, and what is wrong
+    /// with it.
+    fn resolved(mut self, folder: &Path) -> (Self, Vec<Problem>) {
+        let mut problems = Vec::new();
+        for (index, pipeline) in self.pipelines.iter_mut().enumerate() {
+            if let Err(Problem { path, problem }) = pipeline.resolve_in(folder) {
+                problems.push(Problem::new(format!("pipelines[{index}].{path}"), problem));
+            }
+        }
+        problems.extend(self.problems());
+        (self, problems)
     }
 
     fn problems(&self) -> Vec<Problem> {

@@ -1,12 +1,9 @@
 //! A pipeline in the configuration file.
 
-use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
-use lakeward_columnar::shape::{
-    ColumnMode, CsvOptions, CsvQuote, FileCompression, Naming, Newline, Output, ParquetCompression,
-    ParquetOptions, Shape,
-};
+use lakeward_columnar::shape::{Processing, Shape};
 use lakeward_connectors::destinations::lake::LakeConfig;
 use lakeward_engine::{BatchLimits, PipelineSpec};
 use lakeward_model::{StreamName, units};
@@ -14,6 +11,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Problem;
+use super::output::OutputConfig;
+use super::shaping::{DedupConfig, SchemaConfig, SplitConfig, SqlConfig};
+use crate::wiring;
 
 /// One stream to one destination.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -27,6 +27,30 @@ pub(crate) struct PipelineConfig {
     /// When a batch is cut.
     #[serde(default)]
     pub(crate) batch: BatchConfig,
+    /// Inflates gzip records first. Default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) decompress: Option<Decompression>,
+    /// Takes a record apart into several. Default not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) split: Option<SplitConfig>,
+    /// A jq expression that gives an object of strings, for
+    /// `!{partitionKeyFromQuery:…}` in the path. Default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) partition_query: Option<String>,
+    /// What is put behind every record before it is used. Default nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) delimiter: Option<String>,
+    /// The columns of the records: what is declared, and whether they may
+    /// change.
+    #[serde(default)]
+    pub(crate) schema: SchemaConfig,
+    /// One stateless SELECT over the table `input`, a row per record: its text,
+    /// or `{ file: … }`. Default none: the rows are the records'.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sql: Option<SqlConfig>,
+    /// Which rows are duplicates and are left out. Default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) dedup: Option<DedupConfig>,
     /// What the files look like and where they lie.
     #[serde(default)]
     pub(crate) output: OutputConfig,
@@ -65,197 +89,12 @@ pub(crate) enum DestinationConfig {
     Lake(LakeConfig),
 }
 
-/// The file formats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default, clap::ValueEnum)]
+/// How records are packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum FormatName {
-    /// Apache Parquet.
-    #[default]
-    Parquet,
-    /// One JSON object per line, re-encoded from columns.
-    Ndjson,
-    /// Delimited text.
-    Csv,
-    /// The bytes as received.
-    Verbatim,
-}
-
-/// The compressions; which of them a format takes is checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum CompressionName {
-    /// None.
-    None,
+pub(crate) enum Decompression {
     /// Gzip.
     Gzip,
-    /// Zstandard.
-    Zstd,
-    /// Snappy (its framing format for whole files).
-    Snappy,
-}
-
-/// What the files look like and where they lie.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct OutputConfig {
-    /// Default `parquet`.
-    pub(crate) format: FormatName,
-    /// Default `zstd` for Parquet, `none` for the rest.
-    pub(crate) compression: Option<CompressionName>,
-    /// Firehose's prefix language plus `!{event:<column>}` and
-    /// `!{event:<time column>:<pattern>}`. Default hourly by arrival.
-    pub(crate) path: String,
-    /// Where quarantined records go. Default `quarantine/…` hourly by arrival.
-    pub(crate) error_path: Option<String>,
-    /// IANA time zone of the path's times. Default `UTC`.
-    pub(crate) time_zone: String,
-    /// Per-column settings, by dotted path: `{context.attributes: json}`.
-    pub(crate) columns: BTreeMap<String, ColumnMode>,
-    /// How many leaf columns a schema may grow to; what comes beyond goes to
-    /// `_rescued`. Default 1,000.
-    pub(crate) column_limit: usize,
-    /// Parquet: the most rows in a row group. Default 1,048,576.
-    pub(crate) row_group_rows: Option<usize>,
-    /// Parquet: whether columns may be dictionary-encoded. Default true.
-    pub(crate) dictionary: Option<bool>,
-    /// Parquet: whether to write statistics. Default true.
-    pub(crate) statistics: Option<bool>,
-    /// CSV: the character between fields. Default `,`.
-    pub(crate) delimiter: Option<char>,
-    /// CSV: when fields are quoted. Default `minimal`.
-    pub(crate) quote: Option<CsvQuote>,
-    /// CSV: whether the first line names the columns. Default true.
-    pub(crate) header: Option<bool>,
-    /// CSV: what stands for a missing value. Default nothing.
-    pub(crate) null: Option<String>,
-    /// Verbatim: whether every record ends with a newline. Default `ensure`.
-    pub(crate) newline: Option<Newline>,
-}
-
-impl Default for OutputConfig {
-    fn default() -> Self {
-        let shape = Shape::default();
-        Self {
-            format: FormatName::Parquet,
-            compression: None,
-            path: shape.path,
-            error_path: shape.error_path,
-            time_zone: shape.time_zone,
-            columns: shape.columns,
-            column_limit: shape.column_limit,
-            row_group_rows: None,
-            dictionary: None,
-            statistics: None,
-            delimiter: None,
-            quote: None,
-            header: None,
-            null: None,
-            newline: None,
-        }
-    }
-}
-
-impl OutputConfig {
-    /// The shape that is meant.
-    pub(crate) fn shape(&self) -> Shape {
-        Shape {
-            output: self.output(),
-            path: self.path.clone(),
-            error_path: self.error_path.clone(),
-            time_zone: self.time_zone.clone(),
-            naming: Naming::Batch,
-            columns: self.columns.clone(),
-            column_limit: self.column_limit,
-        }
-    }
-
-    fn output(&self) -> Output {
-        let file = match self.compression {
-            None | Some(CompressionName::None) => FileCompression::None,
-            Some(CompressionName::Gzip) => FileCompression::Gzip,
-            Some(CompressionName::Zstd) => FileCompression::Zstd,
-            Some(CompressionName::Snappy) => FileCompression::Snappy,
-        };
-        match self.format {
-            FormatName::Parquet => Output::Parquet(self.parquet()),
-            FormatName::Ndjson => Output::Ndjson { compression: file },
-            FormatName::Csv => {
-                let default = CsvOptions::default();
-                Output::Csv(CsvOptions {
-                    compression: file,
-                    delimiter: self.delimiter.unwrap_or(default.delimiter),
-                    quote: self.quote.unwrap_or(default.quote),
-                    header: self.header.unwrap_or(default.header),
-                    null: self.null.clone().unwrap_or(default.null),
-                })
-            }
-            FormatName::Verbatim => {
-                Output::Verbatim { compression: file, newline: self.newline.unwrap_or_default() }
-            }
-        }
-    }
-
-    fn parquet(&self) -> ParquetOptions {
-        let default = ParquetOptions::default();
-        ParquetOptions {
-            compression: match self.compression {
-                None | Some(CompressionName::Zstd) => ParquetCompression::Zstd,
-                Some(CompressionName::Snappy) => ParquetCompression::Snappy,
-                Some(CompressionName::Gzip) => ParquetCompression::Gzip,
-                Some(CompressionName::None) => ParquetCompression::None,
-            },
-            row_group_rows: self.row_group_rows.unwrap_or(default.row_group_rows),
-            dictionary: self.dictionary.unwrap_or(default.dictionary),
-            statistics: self.statistics.unwrap_or(default.statistics),
-        }
-    }
-
-    /// What is wrong with it; an option that its format does not have is never
-    /// silently ignored.
-    pub(crate) fn problems(&self, path: &str) -> Vec<Problem> {
-        let options = [
-            ("row_group_rows", FormatName::Parquet, self.row_group_rows.is_some()),
-            ("dictionary", FormatName::Parquet, self.dictionary.is_some()),
-            ("statistics", FormatName::Parquet, self.statistics.is_some()),
-            ("delimiter", FormatName::Csv, self.delimiter.is_some()),
-            ("quote", FormatName::Csv, self.quote.is_some()),
-            ("header", FormatName::Csv, self.header.is_some()),
-            ("null", FormatName::Csv, self.null.is_some()),
-            ("newline", FormatName::Verbatim, self.newline.is_some()),
-        ];
-        let mut problems: Vec<Problem> = options
-            .into_iter()
-            .filter(|(_, format, given)| *given && *format != self.format)
-            .map(|(option, format, _)| {
-                Problem::new(
-                    format!("{path}.{option}"),
-                    format!("only `format: {}` has this option", name_of(format)),
-                )
-            })
-            .collect();
-        if self.row_group_rows == Some(0) {
-            problems.push(Problem::new(format!("{path}.row_group_rows"), "this is at least 1"));
-        }
-        if self.delimiter.is_some_and(|c| !c.is_ascii() || matches!(c, '"' | '\r' | '\n')) {
-            problems.push(Problem::new(
-                format!("{path}.delimiter"),
-                "this is one ASCII character, not a quote or a line break",
-            ));
-        }
-        if let Err(error) = lakeward_columnar::build::check(&self.shape()) {
-            problems.push(Problem::new(format!("{path}.{}", error.field()), error.to_string()));
-        }
-        problems
-    }
-}
-
-fn name_of(format: FormatName) -> &'static str {
-    match format {
-        FormatName::Parquet => "parquet",
-        FormatName::Ndjson => "ndjson",
-        FormatName::Csv => "csv",
-        FormatName::Verbatim => "verbatim",
-    }
 }
 
 /// Batches beyond this would need more memory than anybody expects of us.
@@ -276,6 +115,18 @@ impl PipelineConfig {
         if self.batch.records == 0 {
             problems.push(Problem::new(format!("{path}.batch.records"), "a batch has at least 1 record"));
         }
+        let shape = self.shape();
+        if let Err(error) = lakeward_columnar::build::check(&shape) {
+            let place = match error.field() {
+                at @ ("path" | "error_path" | "time_zone" | "format") => format!("{path}.output.{at}"),
+                at => format!("{path}.{at}"),
+            };
+            problems.push(Problem::new(place, error.to_string()));
+        }
+        if let Some(Err(error)) = shape.sql.as_deref().map(wiring::compile_sql) {
+            problems.push(Problem::new(format!("{path}.sql"), error.to_string()));
+        }
+        problems.extend(self.dedup.iter().flat_map(|dedup| dedup.problems(&format!("{path}.dedup"))));
         let DestinationConfig::Lake(lake) = &self.destination;
         if let Err(error) = lake.check() {
             problems.push(Problem::new(format!("{path}.destination"), error.to_string()));
@@ -283,12 +134,42 @@ impl PipelineConfig {
         problems
     }
 
+    /// What decides how a batch looks.
+    pub(crate) fn shape(&self) -> Shape {
+        Shape {
+            processing: Processing {
+                decompress: self.decompress.is_some(),
+                split: self.split.clone().map(SplitConfig::split),
+                lambda: None,
+                partition_query: self.partition_query.clone(),
+                delimiter: self.delimiter.clone(),
+            },
+            sql: self.sql.as_ref().and_then(SqlConfig::text),
+            columns: self.schema.columns.clone(),
+            column_limit: self.schema.column_limit,
+            contract: self.schema.contract,
+            on_mismatch: self.schema.on_mismatch,
+            dedup: self.dedup.as_ref().map(DedupConfig::dedup),
+            ..self.output.shape()
+        }
+    }
+
+    /// Reads the files that it names, which lie below `folder`.
+    pub(super) fn resolve_in(&mut self, folder: &Path) -> Result<(), Problem> {
+        let DestinationConfig::Lake(lake) = &mut self.destination;
+        lake.resolve_in(folder);
+        match &mut self.sql {
+            Some(sql) => sql.read_in(folder).map_err(|problem| Problem::new("sql", problem)),
+            None => Ok(()),
+        }
+    }
+
     /// What the engine takes.
     pub(crate) fn spec(&self) -> anyhow::Result<PipelineSpec> {
         Ok(PipelineSpec {
             name: self.name.clone(),
             stream: StreamName::new(&self.stream)?,
-            shape: self.output.shape(),
+            shape: self.shape(),
             batch: BatchLimits { bytes: self.batch.size, records: self.batch.records, age: self.batch.age },
             destination: serde_json::to_value(&self.destination)?,
             owner: None,

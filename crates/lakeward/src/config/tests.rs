@@ -1,7 +1,7 @@
 use super::*;
 
 fn problems(text: &str) -> Vec<(String, String)> {
-    match Config::parse(text, |name| (name == "TOKEN").then(|| String::from("t0ken"))) {
+    match Config::parse(text, Path::new("."), |name| (name == "TOKEN").then(|| String::from("t0ken"))) {
         Ok(_) => Vec::new(),
         Err(problems) => problems.into_iter().map(|p| (p.path, p.problem)).collect(),
     }
@@ -9,7 +9,7 @@ fn problems(text: &str) -> Vec<(String, String)> {
 
 #[test]
 fn an_empty_file_has_the_defaults() {
-    assert_eq!(Config::parse("", |_| None), Ok(Config::default()));
+    assert_eq!(Config::parse("", Path::new("."), |_| None), Ok(Config::default()));
 }
 
 #[test]

@@ -5,8 +5,7 @@ mod input;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use lakeward_columnar::build::{self, BuildError, BuiltCounts, Input};
-use lakeward_columnar::schema::TableSchema;
+use lakeward_columnar::build::{self, BuildError, BuiltCounts, Input, Schemas};
 use lakeward_columnar::shape::Shape;
 use lakeward_model::clock::Stopwatch;
 use lakeward_model::{BatchId, DataFile, Offset, Span, StreamName, Timestamp};
@@ -130,7 +129,7 @@ impl Job<'_> {
     fn convert<'p>(&self, next: impl Fn() -> Option<Piece<'p>>) -> anyhow::Result<Totals> {
         // A thread keeps the schema of its last batch, so that the columns of
         // the next one are known from the start.
-        let mut schema = TableSchema::default();
+        let mut schemas = Schemas::default();
         let mut totals = Totals::default();
         while let Some(piece) = next() {
             let unreadable =
@@ -138,7 +137,7 @@ impl Job<'_> {
             let mut lines = Lines::open(piece.file, piece.start).map_err(unreadable)?;
             loop {
                 let until = piece.end.unwrap_or(lines.position().saturating_add(self.batch_bytes));
-                self.batch(piece.file, &mut lines, until, &mut schema, &mut totals)?;
+                self.batch(piece.file, &mut lines, until, &mut schemas, &mut totals)?;
                 if piece.end.is_some() || lines.is_ended() {
                     break;
                 }
@@ -153,7 +152,7 @@ impl Job<'_> {
         file: &Path,
         lines: &mut Lines,
         until: u64,
-        schema: &mut TableSchema,
+        schemas: &mut Schemas,
         totals: &mut Totals,
     ) -> anyhow::Result<()> {
         let stream = StreamName::new("convert").expect("a stream name");
@@ -163,23 +162,29 @@ impl Job<'_> {
             stream: &stream,
             pipeline: "convert",
             shape: self.shape,
-            schema,
+            schemas,
             planned_at: Timestamp(0),
             expected_bytes: self.batch_bytes.min(place.records()),
+            sql: None,
+            seen: None,
         };
         let blocks = std::iter::from_fn(|| lines.next_block(until).transpose())
             .inspect(|block| self.progress.inc(block.as_ref().map_or(0, |b| b.records.data.len() as u64)));
-        let built = build::build(&input, blocks).map_err(|error| match error {
-            BuildError::Read(error) => coded(Code::Data, format!("{}: {error}", file.display())),
-            BuildError::Shape(error) => anyhow::Error::new(error),
-        })?;
+        let blocks: Box<dyn Iterator<Item = _>> = Box::new(blocks);
+        let again = || unreachable!("without SQL nothing fails late");
+        let built =
+            build::build(&input, blocks, &mut std::iter::empty(), again).map_err(|error| match error {
+                BuildError::Read(error) => coded(Code::Data, format!("{}: {error}", file.display())),
+                BuildError::Seen(error) => anyhow::Error::new(error),
+                BuildError::Shape(error) => anyhow::Error::new(error),
+            })?;
         for file in &built.files {
             write(self.out, file)?;
         }
         let bytes = built.files.iter().map(|file| file.body.len() as u64).sum();
         totals.add(&Totals { counts: built.counts, files: built.files.len() as u64, bytes });
-        if let Some(after) = built.schema {
-            *schema = after;
+        if let Some(after) = built.schemas {
+            *schemas = after;
         }
         Ok(())
     }
