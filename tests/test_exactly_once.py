@@ -44,10 +44,16 @@ class Sender(threading.Thread):
         self.problem = None
 
     def take(self, count):
-        numbers = range(self.next, self.next + count)
+        numbers = [*range(self.next, self.next + count), *self.repeated()]
         self.next += count
-        now = time.time()
-        return numbers, [json.dumps({"n": n, "sender": self.name, "ts": now}) + "\n" for n in numbers]
+        return numbers, [json.dumps(self.event(n)) + "\n" for n in numbers]
+
+    def event(self, n):
+        return {"n": n, "sender": self.name, "ts": time.time()}
+
+    def repeated(self):
+        """Numbers that are sent once more."""
+        return []
 
     def run(self):
         try:
@@ -186,12 +192,12 @@ def settle(service, senders, timeout):
     return pipelines
 
 
-def numbers_service(folder, pipelines):
+def numbers_service(folder, pipelines, kinds=(Boto3Sender, Boto3Sender, HttpSender)):
     port = free_ports(1)[0]
     settings = {"listen": f"127.0.0.1:{port}", "journal": {"segment": "1MiB"}}
     service = Service.run(config(folder, pipelines, **settings))
     url = f"http://127.0.0.1:{port}"
-    senders = [Boto3Sender("boto3-a", url), Boto3Sender("boto3-b", url), HttpSender("http", url)]
+    senders = [kind(f"sender-{index}", url) for index, kind in enumerate(kinds)]
     for sender in senders:
         sender.start()
     return service, senders

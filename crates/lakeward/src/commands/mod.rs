@@ -12,3 +12,4 @@ pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod tail;
 pub(crate) mod target;
+pub(crate) mod test;
