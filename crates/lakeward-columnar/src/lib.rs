@@ -6,7 +6,9 @@
 pub mod build;
 pub mod decode;
 pub mod dedup;
+pub mod dotted;
 pub mod encode;
+
 pub mod path;
 pub mod process;
 pub mod quarantine;

@@ -9,6 +9,7 @@ use lakeward_model::Records;
 use serde_json::{Map, Value};
 
 use super::{DecodeOptions, Decoded, Decoder};
+use crate::dotted;
 use crate::schema::{JSON_METADATA, RESCUED, TableSchema};
 
 /// The records as one block.
@@ -81,8 +82,10 @@ fn columns(decoded: &Decoded, row: usize) -> Map<String, Value> {
 /// The whole row: the columns, and what was rescued back in its place.
 fn read_back(decoded: &Decoded, row: usize) -> Value {
     let mut whole = Value::Object(columns(decoded, row));
-    let mut rescued: Vec<_> =
-        rescued(decoded, row).into_iter().map(|(path, value)| (split(&path), value)).collect();
+    let mut rescued: Vec<_> = rescued(decoded, row)
+        .into_iter()
+        .map(|(path, value)| (dotted::split(&path).unwrap(), value))
+        .collect();
     rescued.sort_by_key(|(path, _)| path.len());
     for (path, value) in rescued {
         let mut place = &mut whole;
@@ -95,27 +98,6 @@ fn read_back(decoded: &Decoded, row: usize) -> Value {
         *place = value;
     }
     canonical(&whole)
-}
-
-/// The names of a dotted path.
-fn split(path: &str) -> Vec<String> {
-    let mut names = Vec::new();
-    let mut rest = path;
-    loop {
-        if rest.starts_with('"') {
-            let mut stream = serde_json::Deserializer::from_str(rest).into_iter::<String>();
-            names.push(stream.next().unwrap().unwrap());
-            rest = &rest[stream.byte_offset()..];
-        } else {
-            let end = rest.find('.').unwrap_or(rest.len());
-            names.push(rest[..end].to_owned());
-            rest = &rest[end..];
-        }
-        match rest.strip_prefix('.') {
-            Some(more) => rest = more,
-            None => return names,
-        }
-    }
 }
 
 /// The value without the nulls in its objects.
