@@ -8,10 +8,15 @@ pub mod decode;
 pub mod dedup;
 pub mod dotted;
 pub mod encode;
-
+pub mod fit;
 pub mod path;
 pub mod process;
 pub mod quarantine;
 pub mod schema;
 pub mod shape;
 pub mod transform;
+
+#[cfg(test)]
+mod drifting;
+#[cfg(test)]
+mod reassemble;

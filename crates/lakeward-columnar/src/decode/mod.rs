@@ -83,7 +83,7 @@ use lakeward_model::{RecordBlock, Records};
 use self::fault::{Fault, What};
 use self::input::{Input, PADDING};
 use self::links::Links;
-use self::node::{NodeId, ROOT, Tree, Values};
+use self::node::{ROOT, Tree};
 use self::rescue::Rescues;
 use crate::schema::{RESCUED, TableSchema};
 use crate::shape::{ColumnMode, Contract};

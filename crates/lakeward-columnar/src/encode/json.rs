@@ -58,7 +58,7 @@ fn members<'a>(
 }
 
 /// A column whose values can be written as JSON.
-pub(super) struct Value<'a> {
+pub(crate) struct Value<'a> {
     nulls: Option<NullBuffer>,
     kind: Kind<'a>,
 }
@@ -103,12 +103,12 @@ impl Ranges<'_> {
 const FORMAT: FormatOptions<'static> = FormatOptions::new();
 
 impl<'a> Value<'a> {
-    pub(super) fn new(field: &'a Field, column: &'a ArrayRef) -> Result<Self, EncodeError> {
+    pub(crate) fn new(field: &'a Field, column: &'a ArrayRef) -> Result<Self, EncodeError> {
         Ok(Self { nulls: column.logical_nulls(), kind: Kind::new(field, column)? })
     }
 
     /// Whether JSON has no value for this row.
-    pub(super) fn is_null(&self, row: usize) -> bool {
+    pub(crate) fn is_null(&self, row: usize) -> bool {
         if self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
             return true;
         }
@@ -121,7 +121,7 @@ impl<'a> Value<'a> {
     }
 
     /// Appends the value of one row.
-    pub(super) fn write(&self, text: &mut Vec<u8>, row: usize) -> Result<(), EncodeError> {
+    pub(crate) fn write(&self, text: &mut Vec<u8>, row: usize) -> Result<(), EncodeError> {
         if self.is_null(row) {
             text.extend_from_slice(b"null");
             return Ok(());
