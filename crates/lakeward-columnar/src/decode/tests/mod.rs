@@ -1,9 +1,11 @@
 //! Tests of the decoder, and how to read its result back.
 
+mod declared;
 mod drifting;
 mod properties;
 mod table;
 
+use arrow::array::{Array, AsArray};
 use lakeward_model::Records;
 use serde_json::{Map, Value};
 
