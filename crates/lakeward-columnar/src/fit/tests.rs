@@ -1,3 +1,4 @@
 //! Tests of fitting.
 
 mod drifting;
+mod table;
