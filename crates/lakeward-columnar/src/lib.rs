@@ -6,6 +6,7 @@
 pub mod build;
 pub mod decode;
 pub mod dedup;
+pub mod dotted;
 pub mod encode;
 pub mod fit;
 pub mod path;
@@ -14,3 +15,8 @@ pub mod quarantine;
 pub mod schema;
 pub mod shape;
 pub mod transform;
+
+#[cfg(test)]
+mod drifting;
+#[cfg(test)]
+mod reassemble;

@@ -1,10 +1,14 @@
 //! The evolving schema of a table: what the ledger keeps between batches.
 
+mod describe;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use serde::{Deserialize, Serialize};
+
+pub use self::describe::{Change, ChangeKind};
 
 /// The column that keeps what fits nowhere else: a JSON object of dotted path
 /// to original value, null for most rows.
@@ -24,8 +28,9 @@ pub struct TableSchema {
     pub columns: Vec<Column>,
 }
 
-/// A named column, or a field of a struct. Two names that differ only in case
-/// are two columns.
+/// A named column, or a field of a struct. No new name differs from another in
+/// the same place only in case: readers that do not tell them apart (DuckDB,
+/// Spark, Athena) would mix the two up, so the later one is rescued.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Column {
     /// The JSON key, unescaped, otherwise exactly as it came.
@@ -50,6 +55,19 @@ pub enum ColumnType {
     Utf8,
     /// Any JSON value, as its text.
     Json,
+    /// A date and a time of day, in microseconds, in no zone (or in UTC, where
+    /// what came had a zone).
+    Timestamp,
+    /// An instant, in microseconds.
+    #[serde(rename = "timestamptz")]
+    TimestampTz,
+    /// A day of the calendar.
+    Date,
+    /// Exact numbers: how many digits (1 to 38), and how many of them behind
+    /// the point.
+    Decimal(u8, u8),
+    /// Bytes.
+    Binary,
     /// An object with these fields; never empty.
     Struct(Vec<Column>),
     /// An array of values of one type.
@@ -61,6 +79,12 @@ impl TableSchema {
     #[must_use]
     pub fn to_arrow(&self) -> SchemaRef {
         Arc::new(Schema::new(fields(&self.columns)))
+    }
+
+    /// Whether it has no column but, perhaps, `_rescued`.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.columns.iter().all(|column| column.name == RESCUED)
     }
 
     /// The column with this name.
@@ -81,6 +105,16 @@ impl ColumnType {
         }
     }
 
+    /// How many columns a file has for it, a struct's fields each on its own.
+    #[must_use]
+    pub fn leaves(&self) -> usize {
+        match self {
+            Self::Struct(columns) => columns.iter().map(|column| column.ty.leaves()).sum(),
+            Self::List(item) => item.leaves(),
+            _ => 1,
+        }
+    }
+
     /// The Arrow type.
     #[must_use]
     pub fn to_data_type(&self) -> DataType {
@@ -89,6 +123,11 @@ impl ColumnType {
             Self::Int64 => DataType::Int64,
             Self::Float64 => DataType::Float64,
             Self::Utf8 | Self::Json => DataType::Utf8,
+            Self::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
+            Self::TimestampTz => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            Self::Date => DataType::Date32,
+            Self::Decimal(precision, scale) => DataType::Decimal128(*precision, scale.cast_signed()),
+            Self::Binary => DataType::Binary,
             Self::Struct(columns) => DataType::Struct(fields(columns)),
             Self::List(item) => DataType::List(Arc::new(item.to_field(Field::LIST_FIELD_DEFAULT_NAME))),
         }
@@ -112,9 +151,11 @@ mod tests {
                 column("a", ColumnType::Int64),
                 column("b", ColumnType::Struct(vec![column("c", ColumnType::Json)])),
                 column("d", ColumnType::List(Box::new(ColumnType::Utf8))),
+                column("e", ColumnType::TimestampTz),
+                column("f", ColumnType::Decimal(18, 4)),
             ],
         };
-        let stored = r#"{"version":3,"columns":[{"name":"a","type":"int64"},{"name":"b","type":{"struct":[{"name":"c","type":"json"}]}},{"name":"d","type":{"list":"utf8"}}]}"#;
+        let stored = r#"{"version":3,"columns":[{"name":"a","type":"int64"},{"name":"b","type":{"struct":[{"name":"c","type":"json"}]}},{"name":"d","type":{"list":"utf8"}},{"name":"e","type":"timestamptz"},{"name":"f","type":{"decimal":[18,4]}}]}"#;
         assert_eq!(serde_json::to_string(&schema).unwrap(), stored);
         assert_eq!(serde_json::from_str::<TableSchema>(stored).unwrap(), schema);
         let arrow = schema.to_arrow();

@@ -1,10 +1,14 @@
 //! The shape of a pipeline's output: everything that decides what a batch
 //! looks like. A plan pins it, so that a rebuilt batch is the same batch.
 
+mod column_mode;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use self::column_mode::{ColumnMode, UnknownColumnMode};
 
 /// What a pipeline's files look like and where they lie.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -178,15 +182,6 @@ pub enum DedupKey {
     Columns(Vec<String>),
     /// Every byte of the record as received, but for line ends behind it.
     Content,
-}
-
-/// How one column is read, whatever its values look like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ColumnMode {
-    /// The value's JSON text in a string column: for free-form maps and mixed
-    /// types.
-    Json,
 }
 
 /// How objects are named.

@@ -23,6 +23,7 @@ impl Decoder {
     pub fn finish(mut self) -> Decoded {
         self.settle(ROOT);
         let rescued = self.rescues.len() as u64;
+        let rescued_rows = self.rescues.rows();
         let rows = self.rows;
         let Some(ColumnType::Struct(mut columns)) = self.struct_type(ROOT) else {
             unreachable!("the root is a struct");
@@ -47,6 +48,8 @@ impl Decoder {
             empty: self.empty,
             schema,
             rescued,
+            rescued_rows,
+            discarded: self.discarded,
         }
     }
 
@@ -71,7 +74,7 @@ impl Decoder {
     fn is_typed(&self, id: NodeId) -> bool {
         let node = self.tree.at(id);
         match &node.values {
-            Values::Unknown | Values::Skipped => false,
+            Values::Unknown | Values::Skipped(_) => false,
             _ if node.pinned => true,
             Values::Struct(members) => members.order.iter().any(|&child| self.is_typed(child)),
             Values::List(items) => self.is_typed(items.item),
@@ -91,14 +94,15 @@ impl Decoder {
     }
 
     /// The type of a typed node.
-    fn ty(&self, id: NodeId) -> Option<ColumnType> {
+    pub(super) fn ty(&self, id: NodeId) -> Option<ColumnType> {
         Some(match &self.tree.at(id).values {
-            Values::Unknown | Values::Skipped => return None,
+            Values::Unknown | Values::Skipped(_) => return None,
             Values::Bool(_) => ColumnType::Bool,
             Values::Int64(_) => ColumnType::Int64,
             Values::Float64(_) => ColumnType::Float64,
             Values::Utf8(_) => ColumnType::Utf8,
             Values::Json(_) => ColumnType::Json,
+            Values::Special(values) => values.ty(),
             Values::Struct(_) => self.struct_type(id)?,
             Values::List(items) => ColumnType::List(Box::new(self.ty(items.item)?)),
         })
@@ -111,11 +115,12 @@ impl Decoder {
         let nulls = nulls(&std::mem::take(&mut node.gaps), rows);
         let children = self.typed_children(id);
         match std::mem::replace(&mut self.tree.at_mut(id).values, Values::Unknown) {
-            Values::Unknown | Values::Skipped => unreachable!("the node is typed"),
+            Values::Unknown | Values::Skipped(_) => unreachable!("the node is typed"),
             Values::Bool(values) => Arc::new(BooleanArray::new(BooleanBuffer::from(values), nulls)),
             Values::Int64(values) => Arc::new(Int64Array::new(values.into(), nulls)),
             Values::Float64(values) => Arc::new(Float64Array::new(values.into(), nulls)),
             Values::Utf8(text) | Values::Json(text) => strings(text, nulls),
+            Values::Special(values) => values.into_array(nulls),
             Values::Struct(_) => {
                 let (ColumnType::Struct(columns), DataType::Struct(fields)) = (ty, ty.to_data_type()) else {
                     unreachable!("the type is the node's");

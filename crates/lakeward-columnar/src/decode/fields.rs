@@ -6,10 +6,11 @@ use super::Decoder;
 use super::fault::{Fault, What};
 use super::input::Input;
 use super::links::{Lead, Place};
-use super::node::{NodeId, ROOT, Text, Values, join};
+use super::node::{Fate, NodeId, ROOT, Text, Values};
 use super::scan;
+use crate::dotted::{collide, join};
 use crate::schema::RESCUED;
-use crate::shape::ColumnMode;
+use crate::shape::Contract;
 
 /// The longest dotted path that becomes a column, in bytes.
 const PATH_MAX: usize = 1_024;
@@ -111,7 +112,7 @@ impl Decoder {
         if let Some(&child) = members.by_name.get(&*key.name) {
             return Ok(Some(child));
         }
-        if (id == ROOT && &*key.name == RESCUED.as_bytes())
+        if (id == ROOT && collide(&key.text(), RESCUED))
             || key.name.len() > PATH_MAX
             || self.tree.0.len() >= self.nodes_max
         {
@@ -124,20 +125,14 @@ impl Decoder {
             return Ok(None);
         }
         let values = if id == ROOT && !self.is_wanted(&name) {
-            Values::Skipped
-        } else if self.options.columns.get(&path) == Some(&ColumnMode::Json) {
-            self.leaves += 1;
-            Values::Json(Text::new())
+            Values::Skipped(Fate::Unwanted)
+        } else if self.closed {
+            let discards = self.options.contract == Contract::DiscardUnknown;
+            Values::Skipped(if discards { Fate::Discarded } else { Fate::Rescued })
         } else {
             Values::Unknown
         };
         Ok(Some(self.tree.add(id, &name, false, values)))
-    }
-
-    /// Whether the options make the column a `Json` one.
-    pub(super) fn is_forced(&self, id: NodeId) -> bool {
-        !self.options.columns.is_empty()
-            && self.options.columns.get(&self.tree.path(id)) == Some(&ColumnMode::Json)
     }
 
     /// Reads a value that has no column.
@@ -152,8 +147,12 @@ impl Decoder {
         let end = scan::value(input, at, depth)?;
         let name = key.text();
         if input.byte(at) != b'n' && (id != ROOT || self.is_wanted(&name)) {
-            let path = join(&self.tree.path(id), &name);
-            self.keep(path, input.slice(at, end));
+            if self.closed && self.options.contract == Contract::DiscardUnknown {
+                self.discarded += 1;
+            } else {
+                let path = join(&self.tree.path(id), &name);
+                self.keep(path, input.slice(at, end));
+            }
         }
         Ok(end)
     }

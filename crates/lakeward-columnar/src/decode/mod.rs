@@ -26,7 +26,13 @@
 //! - Any other conflict inside one batch makes a new column a `Json` one, with
 //!   what came before rendered as JSON text. In a column of the schema, what
 //!   does not fit is rescued.
-//! - A column whose mode is `json` is `Json` whatever the schema says.
+//! - A declared column is there from the start and has its declared type,
+//!   whatever the schema says. It takes what means the same (see
+//!   [`ColumnMode`]); the rest is rescued. An array of objects may come where
+//!   fields of an object are declared, if it comes before any object: then they
+//!   are those of its elements.
+//! - A key that differs from a column's name only in case is rescued: DuckDB,
+//!   Spark and Athena do not tell them apart.
 //! - An object or array in which nothing but nulls was seen by the end of the
 //!   batch is a `Json` column that holds `{}` or `[]`, and stays one: empty
 //!   free-form maps are common, Parquet has no empty structs, and a column's
@@ -35,7 +41,7 @@
 //!   later ones are rescued (nulls are nothing here too).
 //! - A lone surrogate escape is U+FFFD in the column, and the whole string is
 //!   rescued with its original escapes. `Json` columns keep it as it is.
-//! - A column named `_rescued`, keys with lone surrogates (under their escaped
+//! - A column named `_rescued` (in any case), keys with lone surrogates (under their escaped
 //!   spelling), paths beyond 1,024 bytes, and fields beyond the column limit
 //!   are rescued.
 //! - Numbers beyond the floats (`1e400`, or `1e-400`) are rescued. `-0` is the
@@ -52,6 +58,8 @@
 //! values many) is rejected instead.
 
 mod arrays;
+mod declare;
+pub(crate) mod exact;
 mod fault;
 mod fields;
 mod input;
@@ -61,6 +69,7 @@ mod number;
 mod render;
 mod rescue;
 mod scan;
+pub(crate) mod special;
 mod values;
 
 #[cfg(test)]
@@ -74,10 +83,10 @@ use lakeward_model::{RecordBlock, Records};
 use self::fault::{Fault, What};
 use self::input::{Input, PADDING};
 use self::links::Links;
-use self::node::{ROOT, Text, Tree, Values};
+use self::node::{ROOT, Tree};
 use self::rescue::Rescues;
 use crate::schema::{RESCUED, TableSchema};
-use crate::shape::ColumnMode;
+use crate::shape::{ColumnMode, Contract};
 
 /// How deep objects and arrays may nest at most, whatever the options say:
 /// the decoder descends on the stack.
@@ -94,7 +103,7 @@ const RESCUED_MAX: usize = 16;
 /// How to decode.
 #[derive(Debug, Clone)]
 pub struct DecodeOptions {
-    /// Per-column settings by dotted path. Default none.
+    /// Declared columns by dotted path. Default none.
     pub columns: BTreeMap<String, ColumnMode>,
     /// How many leaf columns the schema may grow to; what comes beyond is
     /// rescued. Default 1,000.
@@ -108,11 +117,23 @@ pub struct DecodeOptions {
     /// How many bytes will be pushed in all, if known: after the first block
     /// the buffers are made that large. Default 0, not known.
     pub expected_bytes: u64,
+    /// Whether columns may come. Unless `evolve`, and if the schema has a
+    /// column or one is declared, no column is new and none is widened: what
+    /// other fields hold is rescued (`freeze`) or left out and counted
+    /// (`discard_unknown`). Default `evolve`.
+    pub contract: Contract,
 }
 
 impl Default for DecodeOptions {
     fn default() -> Self {
-        Self { columns: BTreeMap::new(), column_limit: 1_000, depth_limit: 64, only: None, expected_bytes: 0 }
+        Self {
+            columns: BTreeMap::new(),
+            column_limit: 1_000,
+            depth_limit: 64,
+            only: None,
+            expected_bytes: 0,
+            contract: Contract::Evolve,
+        }
     }
 }
 
@@ -133,6 +154,9 @@ pub struct Decoder {
     rejected: Vec<Rejected>,
     empty: u64,
     rescues: Rescues,
+    /// No column is new.
+    closed: bool,
+    discarded: u64,
     /// No column has more bytes of text than this.
     taken: u64,
     current: Current,
@@ -169,6 +193,11 @@ pub struct Decoded {
     pub schema: TableSchema,
     /// How many values are in `_rescued`.
     pub rescued: u64,
+    /// The rows that have values in `_rescued`, ascending.
+    pub rescued_rows: Vec<u32>,
+    /// How many values of unknown fields were left out, as the contract says.
+    /// An object or array counts once.
+    pub discarded: u64,
 }
 
 /// A record that is malformed.
@@ -207,8 +236,11 @@ impl Decoder {
             }
         }
         let mut decoder = Self {
-            leaves: tree.leaves(ROOT),
-            nodes_max: tree.0.len() + 2 * options.column_limit + 1_024,
+            leaves: 0,
+            nodes_max: 0,
+            closed: options.contract != Contract::Evolve
+                && !(schema.is_empty() && options.columns.is_empty()),
+            discarded: 0,
             options,
             schema: schema.clone(),
             tree,
@@ -224,26 +256,8 @@ impl Decoder {
             scratch: Vec::new(),
         };
         decoder.apply_options();
+        decoder.nodes_max = decoder.tree.0.len() + 2 * decoder.options.column_limit + 1_024;
         decoder
-    }
-
-    /// Turns columns of the schema into what the options make of them.
-    fn apply_options(&mut self) {
-        for id in 1..self.tree.0.len() as u32 {
-            // Not below a column that was replaced.
-            let parent = &self.tree.at(self.tree.at(id).parent).values;
-            if !matches!(parent, Values::Struct(_) | Values::List(_)) {
-                continue;
-            }
-            if self.is_forced(id) {
-                self.replace_by_json(id, Text::new());
-            }
-            let node = self.tree.at(id);
-            if node.parent == ROOT && !self.is_wanted(&node.name) {
-                self.tree.clear(id);
-                self.tree.at_mut(id).values = Values::Skipped;
-            }
-        }
     }
 
     /// Appends the records of `block`.
@@ -326,7 +340,7 @@ impl Decoder {
     /// Reads a record: all of it, or nothing.
     #[inline]
     fn record(&mut self, input: Input<'_>) {
-        let (before, rescued) = (self.rows, self.rescues.bytes());
+        let (before, rescued, discarded) = (self.rows, self.rescues.bytes(), self.discarded);
         self.current = Current::default();
         let read = self.documents(input).and_then(|()| {
             let is_bounded = self.rescues.bytes() - rescued <= RESCUED_MAX * input.end();
@@ -337,6 +351,7 @@ impl Decoder {
             Ok(()) => {}
             Err(fault) => {
                 self.rows = before;
+                self.discarded = discarded;
                 self.row_records.truncate(before);
                 self.tree.truncate(ROOT, before);
                 self.rescues.truncate(before);

@@ -9,6 +9,8 @@ use std::collections::HashMap;
 use super::fault::{Fault, What};
 use super::input::{CHUNK, Input, specials};
 use super::scan;
+use super::special::Special;
+use crate::dotted::{collide, join};
 use crate::schema::ColumnType;
 
 /// A node's place in [`Tree`].
@@ -30,8 +32,13 @@ pub(super) struct Node {
     pub(super) parent: NodeId,
     /// The schema has it: its type is fixed.
     pub(super) pinned: bool,
-    /// An integer came that no float equals: it cannot become `Float64`.
+    /// It cannot become `Float64`: an integer came that no float equals, or
+    /// its type is fixed.
     pub(super) rigid: bool,
+    /// The user declared it: it takes what means the same.
+    pub(super) declared: bool,
+    /// It is a struct only because the user declared a field of it.
+    pub(super) provisional: bool,
     /// The rows it has, including nulls. What is missing is null.
     pub(super) len: usize,
     /// The rows that are null: ascending, not overlapping, start and end.
@@ -45,8 +52,8 @@ pub(super) struct Node {
 pub(super) enum Values {
     /// Nothing but nulls so far.
     Unknown,
-    /// Nobody asked for this column.
-    Skipped,
+    /// There is no such column.
+    Skipped(Fate),
     Bool(Vec<bool>),
     Int64(Vec<i64>),
     Float64(Vec<f64>),
@@ -54,6 +61,19 @@ pub(super) enum Values {
     Json(Text),
     Struct(Members),
     List(Items),
+    /// A type that JSON does not have.
+    Special(Box<Special>),
+}
+
+/// What becomes of the values of a field that is no column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Nobody asked for them: they are left out.
+    Unwanted,
+    /// The contract leaves them out: they are counted.
+    Discarded,
+    /// They are rescued.
+    Rescued,
 }
 
 /// A struct's fields.
@@ -180,7 +200,17 @@ pub(super) fn last(offsets: &[i32]) -> usize {
 
 impl Node {
     pub(super) fn new(name: &str, parent: NodeId, pinned: bool, values: Values) -> Self {
-        Self { name: name.into(), parent, pinned, rigid: false, len: 0, gaps: Vec::new(), values }
+        Self {
+            name: name.into(),
+            parent,
+            pinned,
+            rigid: false,
+            declared: false,
+            provisional: false,
+            len: 0,
+            gaps: Vec::new(),
+            values,
+        }
     }
 
     /// Fills nulls up to `row`.
@@ -189,11 +219,12 @@ impl Node {
             return;
         }
         match &mut self.values {
-            Values::Unknown | Values::Skipped => return,
+            Values::Unknown | Values::Skipped(_) => return,
             Values::Bool(values) => values.resize(row, false),
             Values::Int64(values) => values.resize(row, 0),
             Values::Float64(values) => values.resize(row, 0.0),
             Values::Utf8(text) | Values::Json(text) => repeat_last(&mut text.offsets, row),
+            Values::Special(values) => values.fill(row),
             Values::Struct(_) => {}
             Values::List(items) => repeat_last(&mut items.offsets, row),
         }
@@ -222,11 +253,12 @@ impl Node {
 
     fn memory(&self) -> usize {
         let values = match &self.values {
-            Values::Unknown | Values::Skipped => 0,
+            Values::Unknown | Values::Skipped(_) => 0,
             Values::Bool(values) => values.capacity(),
             Values::Int64(values) => values.capacity() * 8,
             Values::Float64(values) => values.capacity() * 8,
             Values::Utf8(text) | Values::Json(text) => text.offsets.capacity() * 4 + text.bytes.capacity(),
+            Values::Special(values) => values.memory(),
             Values::Struct(members) => members.by_name.capacity() * 32,
             Values::List(items) => items.offsets.capacity() * 4,
         };
@@ -240,7 +272,7 @@ impl Node {
             values.reserve(wanted.saturating_sub(values.len()));
         }
         match &mut self.values {
-            Values::Unknown | Values::Skipped | Values::Struct(_) => {}
+            Values::Unknown | Values::Skipped(_) | Values::Struct(_) => {}
             Values::Bool(values) => grow(values, factor),
             Values::Int64(values) => grow(values, factor),
             Values::Float64(values) => grow(values, factor),
@@ -249,6 +281,7 @@ impl Node {
                 grow(&mut text.bytes, factor);
             }
             Values::List(items) => grow(&mut items.offsets, factor),
+            Values::Special(values) => values.reserve(((factor - 1.0) * values.len() as f64) as usize),
         }
     }
 }
@@ -288,11 +321,6 @@ impl Tree {
     /// Adds a column of the schema.
     pub(super) fn add_pinned(&mut self, parent: NodeId, name: &str, ty: &ColumnType) -> NodeId {
         match ty {
-            ColumnType::Bool => self.add(parent, name, true, Values::Bool(Vec::new())),
-            ColumnType::Int64 => self.add(parent, name, true, Values::Int64(Vec::new())),
-            ColumnType::Float64 => self.add(parent, name, true, Values::Float64(Vec::new())),
-            ColumnType::Utf8 => self.add(parent, name, true, Values::Utf8(Text::new())),
-            ColumnType::Json => self.add(parent, name, true, Values::Json(Text::new())),
             ColumnType::Struct(columns) => {
                 let id = self.add(parent, name, true, Values::Struct(Members::default()));
                 for column in columns {
@@ -306,14 +334,28 @@ impl Tree {
                 self.at_mut(id).values = Values::List(Items { offsets: vec![0], count: 0, item });
                 id
             }
+            scalar => {
+                let values = Values::scalar(scalar).expect("all other types are scalar");
+                self.add(parent, name, true, values)
+            }
         }
+    }
+
+    /// Whether a column of the struct `id` has this name but for its case.
+    pub(super) fn collides(&self, id: NodeId, name: &str) -> bool {
+        let Values::Struct(members) = &self.at(id).values else { return false };
+        members.order.iter().map(|&child| self.at(child)).any(|node| {
+            !matches!(node.values, Values::Unknown | Values::Skipped(_))
+                && *node.name != *name
+                && collide(&node.name, name)
+        })
     }
 
     /// How many leaf columns there are at and below `id`. A struct or a list
     /// in which nothing has a type yet may become one.
     pub(super) fn leaves(&self, id: NodeId) -> usize {
         match &self.at(id).values {
-            Values::Unknown | Values::Skipped => 0,
+            Values::Unknown | Values::Skipped(_) => 0,
             Values::Struct(members) => {
                 let sum: usize = members.order.iter().map(|&child| self.leaves(child)).sum();
                 sum.max(usize::from(id != ROOT))
@@ -334,11 +376,12 @@ impl Tree {
             *end = (*end).min(rows as u32);
         }
         match &mut node.values {
-            Values::Unknown | Values::Skipped => {}
+            Values::Unknown | Values::Skipped(_) => {}
             Values::Bool(values) => values.truncate(rows),
             Values::Int64(values) => values.truncate(rows),
             Values::Float64(values) => values.truncate(rows),
             Values::Utf8(text) | Values::Json(text) => text.truncate(rows),
+            Values::Special(values) => values.truncate(rows),
             Values::Struct(members) => {
                 for i in 0..members.order.len() {
                     let Values::Struct(members) = &self.at(id).values else { return };
@@ -391,11 +434,4 @@ impl Tree {
             node.reserve(factor);
         }
     }
-}
-
-/// The path of the field `name` below `parent`.
-pub(super) fn join(parent: &str, name: &str) -> String {
-    let quoted = name.is_empty() || name.contains(['.', '"']);
-    let name = if quoted { serde_json::Value::from(name).to_string() } else { name.to_owned() };
-    if parent.is_empty() { name } else { format!("{parent}.{name}") }
 }

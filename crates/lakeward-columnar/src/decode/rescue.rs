@@ -39,6 +39,20 @@ impl Rescues {
         self.values.len()
     }
 
+    /// The rows that have some, ascending. Must be asked while they are in
+    /// order.
+    pub(super) fn rows(&self) -> Vec<u32> {
+        let mut rows: Vec<u32> = Vec::new();
+        for rescue in &self.values {
+            // Rows are fewer than the input has bytes.
+            let row = rescue.row as u32;
+            if rows.last() != Some(&row) {
+                rows.push(row);
+            }
+        }
+        rows
+    }
+
     /// How long their text is, about.
     pub(super) fn bytes(&self) -> usize {
         self.bytes

@@ -4,9 +4,9 @@
 use super::Decoder;
 use super::fault::{Fault, What};
 use super::input::Input;
-use super::node::{Items, Members, NodeId, ROOT, Text, Values};
+use super::node::{Fate, Items, Members, NodeId, ROOT, Text, Values};
 use super::number::{self, Number};
-use super::scan;
+use super::{scan, special};
 
 impl Decoder {
     /// Reads the string whose first byte after the quote is at `at`.
@@ -143,7 +143,24 @@ impl Decoder {
             (Values::Utf8(_), b'"') => return self.string(input, at + 1, id, row, depth),
             (Values::Struct(_), b'{') => return self.nested(input, at + 1, id, row, depth),
             (Values::List(_), b'[') => return self.list(input, at, id, row, depth),
-            (Values::Skipped, _) => return scan::value(input, at, depth),
+            (Values::Special(values), _) => {
+                let end = scan::value(input, at, depth)?;
+                if !values.push(input.slice(at, end)) {
+                    self.keep_at(id, input.slice(at, end));
+                    return Ok(end);
+                }
+                end
+            }
+            (Values::Skipped(fate), _) => {
+                return match *fate {
+                    Fate::Unwanted => scan::value(input, at, depth),
+                    Fate::Discarded => {
+                        self.discarded += 1;
+                        scan::value(input, at, depth)
+                    }
+                    Fate::Rescued => self.rescue_value(input, at, id, depth),
+                };
+            }
             (Values::Unknown, _) => return self.adopt(input, at, id, row, depth),
             _ => return self.misfit(input, at, id, row, depth),
         };
@@ -199,6 +216,11 @@ impl Decoder {
             return self.rescue_value(input, at, id, depth);
         }
         self.check_record(input)?;
+        let node = self.tree.at(id);
+        if self.tree.collides(node.parent, &node.name) {
+            self.tree.at_mut(id).values = Values::Skipped(Fate::Rescued);
+            return self.rescue_value(input, at, id, depth);
+        }
         let values = match input.byte(at) {
             b'"' => Values::Utf8(Text::new()),
             b't' | b'f' => Values::Bool(Vec::new()),
@@ -242,8 +264,19 @@ impl Decoder {
         row: usize,
         depth: usize,
     ) -> Result<usize, Fault> {
+        let node = self.tree.at(id);
+        if node.declared
+            && let Some(end) = self.convert(input, at, id, row, depth)?
+        {
+            return Ok(end);
+        }
         self.check_record(input)?;
-        if self.tree.at(id).pinned || !self.turn_into_json(id) {
+        let node = self.tree.at(id);
+        if node.provisional && input.byte(at) == b'[' && !node.has_any() {
+            self.make_list(id);
+            return self.value(input, at, id, row, depth);
+        }
+        if node.pinned || !self.turn_into_json(id) {
             return self.rescue_value(input, at, id, depth);
         }
         self.value(input, at, id, row, depth)
@@ -259,6 +292,15 @@ impl Decoder {
         row: usize,
         number: Number,
     ) -> Result<usize, Fault> {
+        let node = self.tree.at_mut(id);
+        if node.declared
+            && let Values::Int64(values) = &mut node.values
+            && let Some(value) = special::int64(input.slice(at, end))
+        {
+            values.push(value);
+            node.len = row + 1;
+            return Ok(end);
+        }
         self.check_record(input)?;
         let node = self.tree.at_mut(id);
         if let (Number::Float(value), Values::Int64(ints), false) = (number, &node.values, node.rigid) {

@@ -10,7 +10,8 @@ use std::io::Write;
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch, StringArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{
-    DataType, Field, Float32Type, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType,
+    DataType, Date32Type, Field, Float32Type, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
 };
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
@@ -58,7 +59,7 @@ fn members<'a>(
 }
 
 /// A column whose values can be written as JSON.
-pub(super) struct Value<'a> {
+pub(crate) struct Value<'a> {
     nulls: Option<NullBuffer>,
     kind: Kind<'a>,
 }
@@ -69,7 +70,12 @@ enum Kind<'a> {
     Int64(&'a [i64]),
     Float32(&'a [f32]),
     Float64(&'a [f64]),
-    Timestamp(&'a [i64]),
+    Timestamp {
+        values: &'a [i64],
+        unit: TimeUnit,
+        zoned: bool,
+    },
+    Date(&'a [i32]),
     Text(&'a StringArray),
     /// JSON text that goes out as it is.
     Json(&'a StringArray),
@@ -103,12 +109,12 @@ impl Ranges<'_> {
 const FORMAT: FormatOptions<'static> = FormatOptions::new();
 
 impl<'a> Value<'a> {
-    pub(super) fn new(field: &'a Field, column: &'a ArrayRef) -> Result<Self, EncodeError> {
+    pub(crate) fn new(field: &'a Field, column: &'a ArrayRef) -> Result<Self, EncodeError> {
         Ok(Self { nulls: column.logical_nulls(), kind: Kind::new(field, column)? })
     }
 
     /// Whether JSON has no value for this row.
-    pub(super) fn is_null(&self, row: usize) -> bool {
+    pub(crate) fn is_null(&self, row: usize) -> bool {
         if self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
             return true;
         }
@@ -121,7 +127,7 @@ impl<'a> Value<'a> {
     }
 
     /// Appends the value of one row.
-    pub(super) fn write(&self, text: &mut Vec<u8>, row: usize) -> Result<(), EncodeError> {
+    pub(crate) fn write(&self, text: &mut Vec<u8>, row: usize) -> Result<(), EncodeError> {
         if self.is_null(row) {
             text.extend_from_slice(b"null");
             return Ok(());
@@ -138,7 +144,8 @@ impl<'a> Value<'a> {
             Kind::Float64(values) => {
                 text.extend_from_slice(ryu::Buffer::new().format_finite(values[row]).as_bytes());
             }
-            Kind::Timestamp(values) => write_timestamp(text, values[row]),
+            Kind::Timestamp { values, unit, zoned } => write_timestamp(text, values[row], *unit, *zoned),
+            Kind::Date(values) => write_date(text, values[row]),
             Kind::Text(values) => write_string(text, values.value(row)),
             Kind::Json(values) => write_json(text, values.value(row)),
             Kind::Binary(values) => {
@@ -163,9 +170,16 @@ impl<'a> Kind<'a> {
             DataType::Int64 => Self::Int64(column.as_primitive::<Int64Type>().values()),
             DataType::Float32 => Self::Float32(column.as_primitive::<Float32Type>().values()),
             DataType::Float64 => Self::Float64(column.as_primitive::<Float64Type>().values()),
-            DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => {
-                Self::Timestamp(column.as_primitive::<TimestampMicrosecondType>().values())
+            DataType::Timestamp(unit, zone) => {
+                let values = match unit {
+                    TimeUnit::Second => column.as_primitive::<TimestampSecondType>().values(),
+                    TimeUnit::Millisecond => column.as_primitive::<TimestampMillisecondType>().values(),
+                    TimeUnit::Microsecond => column.as_primitive::<TimestampMicrosecondType>().values(),
+                    TimeUnit::Nanosecond => column.as_primitive::<TimestampNanosecondType>().values(),
+                };
+                Self::Timestamp { values, unit: *unit, zoned: zone.is_some() }
             }
+            DataType::Date32 => Self::Date(column.as_primitive::<Date32Type>().values()),
             DataType::Utf8 if is_json(field) => Self::Json(column.as_string()),
             DataType::Utf8 => Self::Text(column.as_string()),
             DataType::Binary => Self::Binary(column.as_binary()),
@@ -249,12 +263,30 @@ fn write_map(
     Ok(())
 }
 
-/// RFC 3339 in UTC: `2024-01-15T14:30:00.123456Z`; years that RFC 3339 cannot
-/// write go out as a number of microseconds.
-fn write_timestamp(text: &mut Vec<u8>, micros: i64) {
-    match jiff::Timestamp::from_microsecond(micros) {
-        Ok(instant) => text.extend_from_slice(format!("\"{instant}\"").as_bytes()),
-        Err(_) => text.extend_from_slice(itoa::Buffer::new().format(micros).as_bytes()),
+/// RFC 3339 in UTC: `2024-01-15T14:30:00.123456Z`, without the `Z` if there is
+/// no zone; years that RFC 3339 cannot write go out as the number.
+fn write_timestamp(text: &mut Vec<u8>, value: i64, unit: TimeUnit, zoned: bool) {
+    let instant = match unit {
+        TimeUnit::Second => jiff::Timestamp::from_second(value),
+        TimeUnit::Millisecond => jiff::Timestamp::from_millisecond(value),
+        TimeUnit::Microsecond => jiff::Timestamp::from_microsecond(value),
+        TimeUnit::Nanosecond => jiff::Timestamp::from_nanosecond(i128::from(value)),
+    };
+    match instant {
+        Ok(instant) if zoned => text.extend_from_slice(format!("\"{instant}\"").as_bytes()),
+        Ok(instant) => {
+            let local = jiff::tz::TimeZone::UTC.to_datetime(instant);
+            text.extend_from_slice(format!("\"{local}\"").as_bytes());
+        }
+        Err(_) => text.extend_from_slice(itoa::Buffer::new().format(value).as_bytes()),
+    }
+}
+
+/// `2024-01-15`; a day beyond the calendar goes out as its number.
+fn write_date(text: &mut Vec<u8>, days: i32) {
+    match jiff::Span::new().try_days(days).and_then(|span| jiff::civil::date(1970, 1, 1).checked_add(span)) {
+        Ok(date) => text.extend_from_slice(format!("\"{date}\"").as_bytes()),
+        Err(_) => text.extend_from_slice(itoa::Buffer::new().format(days).as_bytes()),
     }
 }
 

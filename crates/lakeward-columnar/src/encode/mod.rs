@@ -5,7 +5,7 @@
 
 mod compress;
 mod csv;
-mod json;
+pub(crate) mod json;
 mod parquet;
 mod runs;
 mod snappy;
@@ -70,7 +70,7 @@ pub enum EncodeError {
 }
 
 impl EncodeError {
-    fn failed(source: impl std::error::Error + Send + Sync + 'static) -> Self {
+    pub(crate) fn failed(source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Failed(Box::new(source))
     }
 }

@@ -1,0 +1,4 @@
+//! Tests of fitting.
+
+mod drifting;
+mod table;
