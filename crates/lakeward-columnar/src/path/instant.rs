@@ -3,7 +3,7 @@
 /// `0001-01-01T00:00:00Z` and `9999-12-30T22:00:00Z` (jiff's last instant that
 /// has a year of four digits in every zone), in microseconds: what lies outside
 /// is not a time.
-pub(super) const RANGE: std::ops::Range<i64> = -62_135_596_800_000_000..253_402_207_200_000_000;
+pub(crate) const RANGE: std::ops::Range<i64> = -62_135_596_800_000_000..253_402_207_200_000_000;
 
 /// An epoch number in seconds, milliseconds, microseconds or nanoseconds by
 /// its magnitude: below 10^11 it is seconds (to the year 5138), below 10^14
