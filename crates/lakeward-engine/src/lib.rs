@@ -8,6 +8,7 @@
 //! commits everything that moves with `delivered_to` in one transaction.
 
 mod control;
+pub mod dedup;
 mod deliver;
 mod engine;
 mod intake;

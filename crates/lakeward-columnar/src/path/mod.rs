@@ -27,6 +27,7 @@ mod tests;
 
 pub use java_time::{Pattern, PatternError};
 pub use naming::object_name;
+pub(crate) use partition::{Column, find, time_type};
 pub use partition::{MISSING, Partition, Place, partition};
 pub use template::{ErrorPrefixRequired, Kind, Moment, Template, TemplateError, require_error_prefix};
 

@@ -11,6 +11,7 @@ use super::template::{Moment, Template};
 mod cells;
 
 use cells::Cells;
+pub(crate) use cells::{Column, find, time_type};
 
 /// What an event expression becomes for a row that has no value for it: the
 /// column is missing or null, holds no scalar, or holds no time where a time

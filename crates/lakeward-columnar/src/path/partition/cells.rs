@@ -373,9 +373,9 @@ impl<'a> Times<'a> {
 }
 
 /// A column with the nulls of the structs around it.
-struct Column {
-    values: ArrayRef,
-    nulls: Option<NullBuffer>,
+pub(crate) struct Column {
+    pub(crate) values: ArrayRef,
+    pub(crate) nulls: Option<NullBuffer>,
 }
 
 impl Column {
@@ -387,14 +387,14 @@ impl Column {
     }
 
     /// `None` if the types cannot be cast; what does not fit becomes null.
-    fn cast(&self, target: &DataType) -> Option<Self> {
+    pub(crate) fn cast(&self, target: &DataType) -> Option<Self> {
         let values = cast(&self.values, target).ok()?;
         Some(Self::new(&values, self.nulls.as_ref()))
     }
 }
 
 /// What a column is cast to in order to be read as a time.
-fn time_type(from: &DataType) -> Option<DataType> {
+pub(crate) fn time_type(from: &DataType) -> Option<DataType> {
     use DataType as T;
     match from {
         T::Timestamp(_, zone) => Some(T::Timestamp(TimeUnit::Microsecond, zone.clone())),
@@ -407,7 +407,7 @@ fn time_type(from: &DataType) -> Option<DataType> {
 }
 
 /// Finds a column by its dotted path; a name that has dots itself goes first.
-fn find(rows: &RecordBatch, path: &str) -> Option<Column> {
+pub(crate) fn find(rows: &RecordBatch, path: &str) -> Option<Column> {
     find_among(&|name| rows.column_by_name(name), None, path)
 }
 
