@@ -11,7 +11,8 @@ use crate::encode::{self, EncodeError, Encoded, Encoder};
 use crate::path::{
     self, Kind, Moment, Partition, Place, Template, TemplateError, UnknownTimeZone, object_name, partition,
 };
-use crate::quarantine::{self, CONVERSION_FAILED, Context, Quarantined};
+use crate::process::{ProcessingError, Processor, Reason, Stage};
+use crate::quarantine::{self, Context, Quarantined};
 use crate::schema::TableSchema;
 use crate::shape::{Naming, Output, Shape};
 
@@ -107,6 +108,9 @@ pub enum ShapeError {
     /// Verbatim files are not decoded, so there are no columns to partition by.
     #[error("verbatim output has no columns; use `!{{timestamp:…}}` here, or another format")]
     VerbatimEvents,
+    /// The processors cannot be used.
+    #[error(transparent)]
+    Processing(#[from] ProcessingError),
     /// An object's name came out as no path.
     #[error(transparent)]
     Name(#[from] LakePathError),
@@ -128,6 +132,7 @@ impl ShapeError {
         match self {
             Self::Path(_) | Self::VerbatimEvents | Self::Name(_) => "path",
             Self::ErrorPath(_) => "error_path",
+            Self::Processing(error) => error.field,
             Self::TimeZone(_) => "time_zone",
             Self::Decode(_) | Self::Encode(_) | Self::Arrow(_) => "format",
         }
@@ -151,7 +156,8 @@ pub fn check(shape: &Shape) -> Result<(), ShapeError> {
 }
 
 fn templates(shape: &Shape) -> Result<(Template, Template, TimeZone), ShapeError> {
-    let path = Template::parse(&shape.path, Kind::Prefix).map_err(ShapeError::Path)?;
+    let path = Template::parse(&shape.path, Kind::KeyedPrefix).map_err(ShapeError::Path)?;
+    Processor::new(&shape.processing, path.partition_keys())?;
     let error_path = match &shape.error_path {
         Some(text) => Template::parse(text, Kind::ErrorPrefix).map_err(ShapeError::ErrorPath)?,
         None => path.default_error(),
@@ -226,8 +232,8 @@ impl Prepared<'_> {
                 files.push(self.data_file(&mut encoder, rows, part, files.len())?);
             }
         }
-        if !arrived.quarantined.is_empty() {
-            files.push(self.quarantine_file(&arrived.quarantined, files.len())?);
+        for (stage, records) in quarantine::by_stage(&arrived.quarantined) {
+            files.push(self.quarantine_file(stage, &records, files.len())?);
         }
         let quarantined = arrived.quarantined.len() as u64;
         let delivered = distinct(&decoded.row_records);
@@ -295,13 +301,23 @@ impl Prepared<'_> {
         Ok(Built { files: vec![file], schema: None, counts })
     }
 
-    fn quarantine_file(&self, records: &[Quarantined], index: usize) -> Result<DataFile, ShapeError> {
+    fn quarantine_file(
+        &self,
+        stage: Stage,
+        records: &[&Quarantined],
+        index: usize,
+    ) -> Result<DataFile, ShapeError> {
         let input = self.input;
-        let context =
-            Context { stream: input.stream, pipeline: input.pipeline, planned_at: input.planned_at };
+        let context = Context {
+            stream: input.stream,
+            pipeline: input.pipeline,
+            configuration: &input.shape.configuration(),
+            lambda: input.shape.processing.lambda.as_ref().map(|lambda| lambda.name.as_str()),
+            planned_at: input.planned_at,
+        };
         let lines = quarantine::render(records, &context, &input.shape.naming);
         let oldest = records.first().map_or(input.planned_at, |record| record.received_at);
-        let prefix = self.error_path.evaluate(&self.moment(oldest, index, CONVERSION_FAILED));
+        let prefix = self.error_path.evaluate(&self.moment(oldest, index, stage.error_output_type()));
         // Firehose's error objects have no extension.
         let (extension, naming) = match &input.shape.naming {
             Naming::Batch => (".ndjson", Naming::Batch),
@@ -355,8 +371,12 @@ impl Arrived {
             self.quarantined.push(Quarantined {
                 offset: Offset(block.first.0 + index as u64),
                 received_at: block.received_at,
-                code: rejected.code,
-                message: rejected.message.clone(),
+                reason: Reason {
+                    stage: Stage::Conversion,
+                    code: rejected.code.into(),
+                    message: rejected.message.clone(),
+                    attempts: 1,
+                },
                 data: block.records.data[start..end].to_vec(),
             });
         }
