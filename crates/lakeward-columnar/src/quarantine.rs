@@ -1,13 +1,20 @@
 //! Records that could not be processed, as files: one JSON object per line
-//! with the original bytes and the reason.
+//! with the original bytes and the reason. Every stage has files of its own,
+//! as Firehose's error-output-types have.
+
+mod firehose;
+mod read;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Write as _;
 
 use lakeward_model::{Offset, StreamName, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::process::Reason;
-use crate::shape::{Naming, Shape};
+pub use self::read::{Line, ReadError, read};
+use crate::process::{Reason, Stage};
+use crate::shape::Naming;
 
 /// A record that could not be processed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,50 +36,65 @@ pub struct Context<'a> {
     pub stream: &'a StreamName,
     /// The pipeline.
     pub pipeline: &'a str,
+    /// Which shape refused them: [`crate::shape::Shape::configuration`].
+    pub configuration: &'a str,
+    /// The name of the pipeline's function, if it has one: said of records
+    /// that failed there.
+    pub lambda: Option<&'a str>,
     /// When the batch was planned; a clock would make a rebuilt batch another.
     pub planned_at: Timestamp,
-    /// The shape that the records did not fit.
-    pub shape: &'a Shape,
 }
 
-#[derive(Serialize)]
-struct Line<'a> {
-    reason: &'a str,
-    message: &'a str,
-    pipeline: &'a str,
-    stream: &'a str,
+impl<'a> Context<'a> {
+    /// The function, if `reason` is one of its own.
+    fn lambda_of(&self, reason: &Reason) -> Option<&'a str> {
+        let is_its = reason.stage == Stage::Processing && reason.code.starts_with("Lambda.");
+        self.lambda.filter(|_| is_its)
+    }
+}
+
+/// A line of our own shape.
+#[derive(Serialize, Deserialize)]
+struct OwnLine {
+    reason: String,
+    message: String,
+    /// Firehose's error-output-type.
+    stage: String,
+    pipeline: String,
+    stream: String,
+    configuration: String,
     offset: u64,
     received_at: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    attempts: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lambda: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     data_base64: Option<String>,
 }
 
-/// Firehose's own record of a failed conversion (developer guide, "Record
-/// format conversion error handling").
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct FirehoseLine<'a> {
-    attempts_made: u32,
-    arrival_timestamp: i64,
-    last_error_code: &'a str,
-    last_error_message: &'a str,
-    attempt_ending_timestamp: i64,
-    raw_data: String,
-    sequence_number: Option<&'a str>,
-    sub_sequence_number: Option<&'a str>,
-    data_catalog_table: Option<&'a str>,
+/// The stages at which any of `records` failed, each with its records in their
+/// order: a file each.
+#[must_use]
+pub fn by_stage<'a>(
+    records: impl Iterator<Item = &'a Quarantined> + Clone,
+) -> Vec<(Stage, Vec<&'a Quarantined>)> {
+    [Stage::Processing, Stage::Conversion]
+        .into_iter()
+        .map(|stage| (stage, records.clone().filter(|record| record.reason.stage == stage).collect()))
+        .filter(|(_, records): &(_, Vec<_>)| !records.is_empty())
+        .collect()
 }
 
-/// The file's bytes: NDJSON, in Firehose's own shape where objects are named
-/// as Firehose names them.
-pub(crate) fn render(records: &[&Quarantined], context: &Context<'_>) -> Vec<u8> {
+/// A file's bytes: NDJSON, in Firehose's own shape where objects are named as
+/// Firehose names them.
+pub(crate) fn render(records: &[&Quarantined], context: &Context<'_>, naming: &Naming) -> Vec<u8> {
     let mut out = Vec::new();
     for record in records {
-        let written = match &context.shape.naming {
-            Naming::Batch => serde_json::to_writer(&mut out, &line(record, context)),
-            Naming::Firehose { .. } => serde_json::to_writer(&mut out, &firehose_line(record, context)),
+        let written = match naming {
+            Naming::Batch => serde_json::to_writer(&mut out, &own_line(record, context)),
+            Naming::Firehose { .. } => firehose::write(&mut out, record, context),
         };
         written.expect("plain data is always JSON");
         out.push(b'\n');
@@ -80,32 +102,22 @@ pub(crate) fn render(records: &[&Quarantined], context: &Context<'_>) -> Vec<u8>
     out
 }
 
-fn line<'a>(record: &'a Quarantined, context: &Context<'a>) -> Line<'a> {
+fn own_line(record: &Quarantined, context: &Context<'_>) -> OwnLine {
     let text = simdutf8::basic::from_utf8(&record.data).ok();
     let mut received_at = String::new();
     write!(received_at, "{}", record.received_at).expect("a string takes all");
-    Line {
-        reason: &record.reason.code,
-        message: &record.reason.message,
-        pipeline: context.pipeline,
-        stream: context.stream.as_str(),
+    OwnLine {
+        reason: record.reason.code.to_string(),
+        message: record.reason.message.clone(),
+        stage: record.reason.stage.error_output_type().to_owned(),
+        pipeline: context.pipeline.to_owned(),
+        stream: context.stream.as_str().to_owned(),
+        configuration: context.configuration.to_owned(),
         offset: record.offset.0,
         received_at,
-        data: text,
+        attempts: record.reason.attempts,
+        lambda: context.lambda_of(&record.reason).map(str::to_owned),
+        data: text.map(str::to_owned),
         data_base64: text.is_none().then(|| base64_simd::STANDARD.encode_to_string(&record.data)),
-    }
-}
-
-fn firehose_line<'a>(record: &'a Quarantined, context: &Context<'a>) -> FirehoseLine<'a> {
-    FirehoseLine {
-        attempts_made: 1,
-        arrival_timestamp: record.received_at.millis(),
-        last_error_code: "DataFormatConversion.ParseError",
-        last_error_message: &record.reason.message,
-        attempt_ending_timestamp: context.planned_at.millis(),
-        raw_data: base64_simd::STANDARD.encode_to_string(&record.data),
-        sequence_number: None,
-        sub_sequence_number: None,
-        data_catalog_table: None,
     }
 }

@@ -32,6 +32,11 @@ pub struct ServerConfig {
     /// The region in the Firehose API's ARNs. Default `us-east-1`. Signatures
     /// may name any region.
     pub region: String,
+    /// Whether the Firehose API refuses every stream that AWS would refuse.
+    /// Without it, rules that only AWS needs (large buffers with dynamic
+    /// partitioning and format conversion, partition keys in the prefix) only
+    /// give a warning in the log, as with other emulators. Default true.
+    pub firehose_strict: bool,
     /// Takes any credentials or none; for development, on a loopback address
     /// only. Default false.
     pub open: bool,
@@ -51,6 +56,7 @@ impl Default for ServerConfig {
             limits: ServerLimits::default(),
             account_id: String::from("000000000000"),
             region: String::from("us-east-1"),
+            firehose_strict: true,
             open: false,
             grace: Duration::from_secs(10),
         }

@@ -48,7 +48,7 @@ impl Arrived {
         if let (Some((_, seed)), Some(dedup)) = (input.seen, &input.shape.dedup)
             && dedup.key == DedupKey::Content
         {
-            let keys = block.records.iter().map(|record| content_key(record, seed, block.received_at));
+            let keys = block.records.iter().map(|record| content_key(record, block.received_at, seed));
             self.content_keys.extend(keys);
         }
         self.records += count;
@@ -101,12 +101,6 @@ impl Arrived {
     /// The record of a piece.
     pub(super) fn record_of(&self, piece: u32) -> u32 {
         self.piece_records.as_ref().map_or(piece, |records| records[piece as usize])
-    }
-
-    /// When a record arrived.
-    pub(super) fn arrival_of(&self, record: u32) -> Timestamp {
-        let behind = self.arrivals.partition_point(|(first, _)| *first <= record);
-        self.arrivals[behind - 1].1
     }
 
     /// The place of a record in the stream.
@@ -170,6 +164,7 @@ impl<'a> Arriving<'a> {
             columns: shape.columns.clone(),
             column_limit: shape.column_limit,
             expected_bytes: input.expected_bytes,
+            contract: shape.contract,
             only: input.sql.and_then(|sql| sql.reads()).map(<[String]>::to_vec),
             ..DecodeOptions::default()
         };

@@ -1,10 +1,9 @@
 //! From rows to files.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Fields, Schema};
 use jiff::tz::TimeZone;
 use lakeward_model::{DataFile, Format, LakePath, Role, Timestamp};
 
@@ -12,8 +11,8 @@ use super::arrive::Arrived;
 use super::rows::{Shaped, distinct};
 use super::{Built, BuiltCounts, Input, ShapeError};
 use crate::encode::{Encoded, Encoder};
-use crate::path::{self, Kind, Moment, Partition, Place, Template, object_name, partition};
-use crate::process::{PartitionKey, ProcessingError, Processor, Stage};
+use crate::path::{self, Kind, Moment, Partition, Place, Template, key_columns, object_name, partition};
+use crate::process::{ProcessingError, Processor, Stage};
 use crate::quarantine::{self, Context, Quarantined};
 use crate::shape::{DedupKey, Naming, Output, Processing, Shape};
 
@@ -28,7 +27,7 @@ pub(super) struct Places {
 impl Places {
     /// Reads what a shape says about places, and checks the rest of it.
     pub(super) fn of(shape: &Shape) -> Result<Self, ShapeError> {
-        let path = Template::parse(&shape.path, Kind::Prefix).map_err(ShapeError::Path)?;
+        let path = Template::parse(&shape.path, Kind::KeyedPrefix).map_err(ShapeError::Path)?;
         let error_path = match &shape.error_path {
             Some(text) => Template::parse(text, Kind::ErrorPrefix).map_err(ShapeError::ErrorPath)?,
             None => path.default_error(),
@@ -93,15 +92,13 @@ impl Places {
         if keys.is_empty() {
             return Ok(rows.clone());
         }
-        let mut fields = rows.schema().fields().to_vec();
-        let mut columns = rows.columns().to_vec();
-        for (at, key) in keys.iter().enumerate() {
-            let values =
-                pieces.iter().map(|&piece| Some(arrived.partition_keys[piece as usize][at].as_str()));
-            fields.push(Arc::new(Field::new(column_of(key), DataType::Utf8, false)));
-            columns.push(Arc::new(StringArray::from_iter(values)));
-        }
-        Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+        let values = pieces.iter().map(|&piece| arrived.partition_keys[piece as usize].as_slice());
+        let keys = key_columns(&keys, values);
+        let own = rows.schema();
+        let fields = keys.schema_ref().fields().iter().chain(own.fields()).cloned();
+        let columns = keys.columns().iter().chain(rows.columns()).cloned();
+        let schema = Arc::new(Schema::new(fields.collect::<Fields>()));
+        Ok(RecordBatch::try_new(schema, columns.collect())?)
     }
 
     /// Engines read `k=v/` folders as columns, so the files do not repeat them.
@@ -149,12 +146,9 @@ impl Places {
         index: usize,
     ) -> Result<Vec<DataFile>, ShapeError> {
         let mut files = Vec::new();
-        for stage in [Stage::Processing, Stage::Conversion] {
-            let of_stage = arrived.quarantined.iter().map(|(_, record)| record);
-            let records: Vec<&Quarantined> = of_stage.filter(|record| record.reason.stage == stage).collect();
-            if !records.is_empty() {
-                files.push(self.quarantine_file(input, stage, &records, index + files.len())?);
-            }
+        let records = arrived.quarantined.iter().map(|(_, record)| record);
+        for (stage, records) in quarantine::by_stage(records) {
+            files.push(self.quarantine_file(input, stage, &records, index + files.len())?);
         }
         Ok(files)
     }
@@ -167,9 +161,14 @@ impl Places {
         index: usize,
     ) -> Result<DataFile, ShapeError> {
         let shape = input.shape;
-        let context =
-            Context { stream: input.stream, pipeline: input.pipeline, planned_at: input.planned_at, shape };
-        let lines = quarantine::render(records, &context);
+        let context = Context {
+            stream: input.stream,
+            pipeline: input.pipeline,
+            configuration: &shape.configuration(),
+            lambda: shape.processing.lambda.as_ref().map(|lambda| lambda.name.as_str()),
+            planned_at: input.planned_at,
+        };
+        let lines = quarantine::render(records, &context, &shape.naming);
         let oldest = records.iter().map(|record| record.received_at).min().unwrap_or(input.planned_at);
         let moment = Moment {
             arrival: oldest,
@@ -190,14 +189,6 @@ impl Places {
         let kind = (Format::Ndjson, Role::Quarantine);
         self.file(input, &prefix, oldest, index, kind, records.len() as u64, encoded, &naming)
     }
-}
-
-/// The name of the column that holds a partition key's values.
-fn column_of(key: &PartitionKey) -> Cow<'static, str> {
-    Cow::Owned(match key {
-        PartitionKey::Query(name) => format!("partitionKeyFromQuery:{name}"),
-        PartitionKey::Lambda(name) => format!("partitionKeyFromLambda:{name}"),
-    })
 }
 
 /// Encodes the rows and what failed.

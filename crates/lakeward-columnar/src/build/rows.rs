@@ -9,8 +9,8 @@ use arrow::compute::{filter_record_batch, take};
 use super::arrive::Arrived;
 use super::{BuildError, Input, Schemas, ShapeError};
 use crate::decode::Decoded;
-use crate::dedup::{Key, row_keys};
-use crate::fit::fit;
+use crate::dedup::{Key, KeyTimes, row_keys};
+use crate::fit::{FitOptions, fit};
 use crate::process::{Reason, Stage};
 use crate::schema::{RESCUED, TableSchema};
 use crate::shape::{DedupKey, OnMismatch};
@@ -119,13 +119,10 @@ impl Shaping<'_, '_> {
         // SQL does not name `_rescued`.
         let sources = UInt32Array::from(transformed.sources);
         let rescued = rescued_of(&self.rows).map(|column| take(column, &sources, None)).transpose()?;
-        let limit = input.shape.column_limit;
-        let fitted = fit(
-            &transformed.rows,
-            rescued.as_ref().map(|column| column.as_string::<i32>()),
-            &input.schemas.table,
-            limit,
-        );
+        // The contract is about the records; what SQL makes of them is on purpose.
+        let options = FitOptions { column_limit: input.shape.column_limit, ..FitOptions::default() };
+        let rescued = rescued.as_ref().map(|column| column.as_string::<i32>());
+        let fitted = fit(&transformed.rows, rescued, &input.schemas.table, &options)?;
         self.pieces = sources.values().iter().map(|&row| self.pieces[row as usize]).collect();
         self.rows = fitted.rows;
         self.refuse_mismatches(Some(&fitted.misfits))?;
@@ -157,8 +154,12 @@ impl Shaping<'_, '_> {
         let records: Vec<u32> = self.pieces.iter().map(|&piece| arrived.record_of(piece)).collect();
         let (keys, is_duplicate) = match &dedup.key {
             DedupKey::Columns(columns) => {
-                let arrivals: Vec<_> = records.iter().map(|&record| arrived.arrival_of(record)).collect();
-                let keys = row_keys(&self.rows, columns, dedup.time.as_deref(), &arrivals, seed);
+                let times = KeyTimes {
+                    row_records: &records,
+                    arrivals: &arrived.arrivals,
+                    column: dedup.time.as_deref(),
+                };
+                let keys = row_keys(&self.rows, columns, &times, seed).map_err(ShapeError::Arrow)?;
                 let asked: Vec<Key> = keys.iter().flatten().copied().collect();
                 let mut answers = seen.duplicates(&asked).map_err(BuildError::Seen)?.into_iter();
                 let is_duplicate: Vec<bool> =

@@ -75,10 +75,9 @@ fn files(
         let bare = RecordBatch::try_new_with_options(Schema::empty().into(), Vec::new(), &options)?;
         let keyed = places.with_keys(&bare, kept, arrived)?;
         let records: Vec<u32> = kept.iter().map(|&piece| arrived.record_of(piece)).collect();
+        let bytes: Vec<&[u8]> = kept.iter().map(|&piece| pieces[piece as usize]).collect();
         for part in places.partition(input, &keyed, &records, arrived) {
-            let rows = part.rows.iter().flat_map(|run| &kept[run.clone()]);
-            let bytes = rows.map(|&piece| pieces[piece as usize]);
-            let encoded = encode::verbatim(bytes, compression, newline)?;
+            let encoded = encode::verbatim_runs(&bytes, &part.rows, compression, newline)?;
             let count = part.rows.iter().map(|run| run.len() as u64).sum();
             let (kind, naming) = ((Format::Verbatim, Role::Data), &input.shape.naming);
             let index = files.len();

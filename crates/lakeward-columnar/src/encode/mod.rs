@@ -181,6 +181,23 @@ pub fn verbatim<'a>(
     Ok(Encoded { body, extension: names.verbatim, content_encoding: names.content_encoding })
 }
 
+/// Encodes those of `records` that are in `runs`, as [`verbatim`] does.
+///
+/// # Errors
+/// See [`EncodeError`]; the same input fails again.
+///
+/// # Panics
+/// A run reaches beyond the records.
+pub fn verbatim_runs(
+    records: &[&[u8]],
+    runs: &[Range<usize>],
+    compression: FileCompression,
+    newline: Newline,
+) -> Result<Encoded, EncodeError> {
+    let chosen = runs.iter().flat_map(|run| &records[run.clone()]).copied();
+    verbatim(chosen, compression, newline)
+}
+
 fn text(file: FileWriter, extension: &'static str) -> Result<Encoded, EncodeError> {
     Ok(Encoded { body: file.finish()?, extension, content_encoding: None })
 }

@@ -10,6 +10,10 @@
 //!    value's xxh3, so that different values keep different folders.
 //!
 //! So a folder's name is never `.`, `..` or empty, and holds no separator.
+//!
+//! A partition key (`!{partitionKeyFromQuery:…}`) may be several folders:
+//! Firehose takes its value as it is, so `2026/07/13` is three of them. Here
+//! its slashes stay slashes, and the rule holds for every folder.
 
 use std::fmt::Write as _;
 
@@ -28,6 +32,20 @@ pub(super) const MIN_LIMIT: usize = 24;
 /// Appends `value` as it stands in a path, at most `limit` bytes (at least 24).
 /// Returns whether the value can be read back from it: false if it was cut.
 pub fn append(value: &str, limit: usize, out: &mut String) -> bool {
+    append_text(value, limit, false, out)
+}
+
+/// Appends a partition key's value, whose slashes separate folders, as
+/// [`append`] does a value.
+pub fn append_folders(value: &str, limit: usize, out: &mut String) -> bool {
+    if !value.contains('/') {
+        return append(value, limit, out);
+    }
+    let folders: Vec<&str> = value.split('/').map(|f| if f.is_empty() { EMPTY } else { f }).collect();
+    append_text(&folders.join("/"), limit, true, out)
+}
+
+fn append_text(value: &str, limit: usize, has_folders: bool, out: &mut String) -> bool {
     assert!(limit >= MIN_LIMIT, "a limit has room for a hash");
     if value.is_empty() {
         out.push_str(EMPTY);
@@ -36,12 +54,18 @@ pub fn append(value: &str, limit: usize, out: &mut String) -> bool {
     let start = out.len();
     // Where the text may be cut so that the hash still fits.
     let mut cut = start;
-    for (at, c) in value.char_indices() {
-        if must_escape(c) || (at == 0 && c == '.') {
+    let mut is_first = true;
+    for c in value.chars() {
+        if has_folders && c == '/' {
+            out.push(c);
+            is_first = true;
+        } else if must_escape(c) || (is_first && c == '.') {
+            is_first = false;
             for byte in c.encode_utf8(&mut [0; 4]).bytes() {
                 write!(out, "%{byte:02X}").expect("writing to a string cannot fail");
             }
         } else {
+            is_first = false;
             out.push(c);
         }
         if out.len() - start <= limit - HASH {
@@ -85,6 +109,24 @@ mod tests {
         check("\u{85}", "%C2%85");
         check("{a}[b]^#?*'\"", "%7Ba}%5Bb%5D%5E%23%3F%2A%27%22");
         check("Zürich 東京", "Zürich 東京");
+    }
+
+    #[test]
+    fn folders_are_escaped_one_by_one() {
+        let check = |value: &str, expect: &str| {
+            let mut out = String::new();
+            assert!(append_folders(value, MAX_VALUE, &mut out));
+            assert_eq!(out, expect);
+        };
+        check("plain", "plain");
+        check("", "__empty__");
+        check("2026/07/13", "2026/07/13");
+        check("../../etc", "%2E./%2E./etc");
+        check("/a//b/", "__empty__/a/__empty__/b/__empty__");
+        check("a=b/c:d", "a%3Db/c%3Ad");
+        let mut out = String::new();
+        assert!(!append_folders(&"/..".repeat(200), MAX_VALUE, &mut out));
+        assert!(out.len() <= MAX_VALUE && !out.contains("//") && !out.contains("/."), "{out}");
     }
 
     #[test]

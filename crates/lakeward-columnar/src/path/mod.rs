@@ -9,6 +9,7 @@
 //! | `!{timestamp:<pattern>}` | the arrival of the oldest record in the file, by a Java `DateTimeFormatter` pattern |
 //! | `!{firehose:random-string}` | 11 letters and digits that follow from the batch id, so that a rebuilt batch is the same batch |
 //! | `!{firehose:error-output-type}` | why the records are in quarantine; only in an error prefix |
+//! | `!{partitionKeyFromQuery:<key>}`, `!{partitionKeyFromLambda:<key>}` | the row's partition key ([`crate::process`]), escaped per folder |
 //! | `!{event:<column>}` | the row's value, escaped ([`escape`]) |
 //! | `!{event:<time column>:<pattern>}` | the row's own time, by a pattern |
 //!
@@ -28,7 +29,7 @@ mod tests;
 pub use java_time::{Pattern, PatternError};
 pub use naming::object_name;
 pub(crate) use partition::{Column, find, time_type};
-pub use partition::{MISSING, Partition, Place, partition};
+pub use partition::{MISSING, Partition, Place, key_columns, partition};
 pub use template::{ErrorPrefixRequired, Kind, Moment, Template, TemplateError, require_error_prefix};
 
 /// Finds a time zone by its IANA name in the bundled database, never in the

@@ -1,12 +1,15 @@
 //! Which rows go to which prefix.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringBuilder};
+use arrow::datatypes::{DataType, Field, Schema};
 use jiff::tz::TimeZone;
 use lakeward_model::{BatchId, Timestamp};
 
 use super::template::{Moment, Template};
+use crate::process::PartitionKey;
 
 mod cells;
 
@@ -42,6 +45,33 @@ pub struct Place<'a> {
     pub batch: BatchId,
     /// The index of the first partition's file in the batch; the others follow.
     pub first_index: usize,
+}
+
+/// The columns from which [`partition`] reads the partition keys of a
+/// template: `values` has, for each row, those of all `keys` in their order.
+///
+/// Put them before the rows' own columns: the first of a name counts.
+///
+/// # Panics
+/// A row has not as many values as there are keys.
+#[must_use]
+pub fn key_columns<'v>(
+    keys: &[PartitionKey],
+    values: impl ExactSizeIterator<Item = &'v [String]>,
+) -> RecordBatch {
+    let rows = values.len();
+    let mut builders: Vec<StringBuilder> = keys.iter().map(|_| StringBuilder::new()).collect();
+    for row in values {
+        assert_eq!(row.len(), keys.len(), "every row has a value for every key");
+        for (builder, value) in builders.iter_mut().zip(row) {
+            builder.append_value(value);
+        }
+    }
+    let fields: Vec<Field> = keys.iter().map(|key| Field::new(key.column(), DataType::Utf8, false)).collect();
+    let columns = builders.into_iter().map(|mut builder| Arc::new(builder.finish()) as ArrayRef).collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
+        .expect("the columns are as long as the rows")
 }
 
 /// Groups `rows` by the values of the template's event expressions, in order
@@ -87,7 +117,8 @@ pub fn partition(
                 cell.texts[text].as_str()
             },
         );
-        let mut plain = template.events().enumerate().filter(|(_, event)| event.pattern.is_none());
+        let is_plain = |event: &super::template::Event| event.pattern.is_none() && event.key.is_none();
+        let mut plain = template.events().enumerate().filter(|(_, event)| is_plain(event));
         let exact = plain.all(|(event, _)| value(event).0.exact);
         Partition { prefix, rows: group.rows, oldest: group.oldest, exact }
     };

@@ -7,12 +7,16 @@ use lakeward_model::{BatchId, LakePath, Timestamp};
 use super::escape;
 use super::instant::RANGE;
 use super::java_time::{Pattern, PatternError};
+use crate::process::PartitionKey;
 
 /// Which of the two prefixes a template is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Where data goes.
+    /// Where data goes, by arrival and by the rows' columns.
     Prefix,
+    /// Where data goes, by partition keys too (Firehose's dynamic
+    /// partitioning).
+    KeyedPrefix,
     /// Where quarantined records go.
     ErrorPrefix,
 }
@@ -40,11 +44,13 @@ pub(super) enum Part {
     Event(Event),
 }
 
-/// `!{event:…}`.
+/// `!{event:…}`, or a partition key, which is an event's value in a hidden
+/// column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Event {
     pub(super) column: String,
     pub(super) pattern: Option<Pattern>,
+    pub(super) key: Option<PartitionKey>,
 }
 
 /// What is wrong with a template. The texts are for our own configuration;
@@ -154,14 +160,14 @@ pub struct Moment<'a> {
     /// Which of its files.
     pub index: usize,
     /// `processing-failed`, `format-conversion-failed` and so on; not used by
-    /// a [`Kind::Prefix`].
+    /// a prefix of data.
     pub error_output_type: &'a str,
 }
 
 impl Template {
     /// Reads a template and checks all that does not depend on rows.
     ///
-    /// A static [`Kind::Prefix`] gets `yyyy/MM/dd/HH/` appended, with no slash
+    /// A static prefix of data gets `yyyy/MM/dd/HH/` appended, with no slash
     /// in between; a static error prefix stays as it is.
     ///
     /// # Errors
@@ -176,7 +182,7 @@ impl Template {
         if kind == Kind::ErrorPrefix && written && !parts.contains(&Part::ErrorOutputType) {
             return Err(TemplateError::ErrorOutputTypeMissing);
         }
-        if kind == Kind::Prefix && !written {
+        if kind != Kind::ErrorPrefix && !written {
             parts.push(Part::Timestamp(Pattern::firehose_default()));
         }
         let skeleton: String = parts.iter().map(Part::skeleton).chain([String::from("x")]).collect();
@@ -217,21 +223,29 @@ impl Template {
         self.written
     }
 
-    /// Whether it depends on the rows.
+    /// Whether it reads columns of the rows; partition keys are none.
     #[must_use]
     pub fn reads_events(&self) -> bool {
-        self.events().next().is_some()
+        self.event_columns().next().is_some()
     }
 
     /// The dotted paths of the columns that it reads, as often as they occur.
     pub fn event_columns(&self) -> impl Iterator<Item = &str> {
-        self.events().map(|event| event.column.as_str())
+        self.events().filter(|event| event.key.is_none()).map(|event| event.column.as_str())
     }
 
-    /// The partition keys that the template asks for.
+    /// The partition keys that it reads, each once, in order of first sight.
+    /// Their values are read from hidden columns: see
+    /// [`PartitionKey::column`] and [`super::key_columns`].
     #[must_use]
-    pub fn partition_keys(&self) -> Vec<crate::process::PartitionKey> {
-        Vec::new()
+    pub fn partition_keys(&self) -> Vec<PartitionKey> {
+        let mut keys = Vec::new();
+        for key in self.events().filter_map(|event| event.key.as_ref()) {
+            if !keys.contains(key) {
+                keys.push(key.clone());
+            }
+        }
+        keys
     }
 
     /// The top-level columns that are a folder of their own under their own
@@ -241,7 +255,7 @@ impl Template {
     pub fn hive_columns(&self) -> Vec<&str> {
         let mut columns = Vec::new();
         for (at, part) in self.parts.iter().enumerate() {
-            let Part::Event(Event { column, pattern: None }) = part else { continue };
+            let Part::Event(Event { column, pattern: None, key: None }) = part else { continue };
             let Some(Part::Literal(before)) = at.checked_sub(1).map(|i| &self.parts[i]) else { continue };
             let ends = matches!(self.parts.get(at + 1), Some(Part::Literal(after)) if after.starts_with('/'));
             let starts = before
@@ -377,7 +391,15 @@ fn parse_expression(expression: &str, kind: Kind, random_strings: usize) -> Resu
     }
     let data_only = |namespace| match kind {
         Kind::ErrorPrefix => Err(TemplateError::NotInErrorPrefix { namespace }),
-        Kind::Prefix => Ok(namespace),
+        Kind::Prefix | Kind::KeyedPrefix => Ok(()),
+    };
+    let keyed = |key: PartitionKey| {
+        let namespace = key.namespace();
+        data_only(namespace)?;
+        if kind == Kind::Prefix {
+            return Err(TemplateError::NeedsDynamicPartitioning { namespace, key: key.name().into() });
+        }
+        Ok(Part::Event(Event { column: key.column(), pattern: None, key: Some(key) }))
     };
     match (namespace, value) {
         ("timestamp", _) => parse_pattern(value).map(Part::Timestamp),
@@ -385,14 +407,8 @@ fn parse_expression(expression: &str, kind: Kind, random_strings: usize) -> Resu
         ("firehose", "error-output-type") if kind == Kind::ErrorPrefix => Ok(Part::ErrorOutputType),
         ("firehose", "error-output-type") => Err(TemplateError::ErrorOutputTypeInPrefix),
         ("firehose", _) => Err(TemplateError::UnknownFirehoseValue { value: value.into() }),
-        ("partitionKeyFromQuery", _) => Err(TemplateError::NeedsDynamicPartitioning {
-            namespace: data_only("partitionKeyFromQuery")?,
-            key: value.into(),
-        }),
-        ("partitionKeyFromLambda", _) => Err(TemplateError::NeedsDynamicPartitioning {
-            namespace: data_only("partitionKeyFromLambda")?,
-            key: value.into(),
-        }),
+        ("partitionKeyFromQuery", _) => keyed(PartitionKey::Query(value.into())),
+        ("partitionKeyFromLambda", _) => keyed(PartitionKey::Lambda(value.into())),
         ("event", _) => {
             data_only("event")?;
             let (column, pattern) = match value.split_once(':') {
@@ -402,7 +418,7 @@ fn parse_expression(expression: &str, kind: Kind, random_strings: usize) -> Resu
             if column.is_empty() {
                 return Err(malformed());
             }
-            Ok(Part::Event(Event { column: column.into(), pattern }))
+            Ok(Part::Event(Event { column: column.into(), pattern, key: None }))
         }
         _ => Err(TemplateError::UnknownNamespace {
             namespace: namespace.chars().take(64).collect(),

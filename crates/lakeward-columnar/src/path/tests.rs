@@ -11,6 +11,7 @@ use lakeward_model::{BatchId, LakePath, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
+use crate::process::PartitionKey;
 use crate::shape::Naming;
 
 fn batch_id() -> BatchId {
@@ -132,6 +133,33 @@ fn what_is_wrong_with_a_template_is_said_exactly() {
     ] {
         check(template, data, E::NotAPath { reason });
     }
+}
+
+#[test]
+fn partition_keys_are_hidden_columns_whose_slashes_are_folders() {
+    let text = "d/!{partitionKeyFromQuery:day}/c=!{partitionKeyFromLambda:c}/!{event:k}/!{partitionKeyFromQuery:day}/";
+    let template = Template::parse(text, Kind::KeyedPrefix).expect("valid");
+    let keys = [PartitionKey::Query("day".into()), PartitionKey::Lambda("c".into())];
+    assert_eq!(template.partition_keys(), keys);
+    assert_eq!((template.event_columns().collect::<Vec<_>>(), template.reads_events()), (vec!["k"], true));
+    assert_eq!(template.hive_columns(), Vec::<&str>::new());
+    let values = [["2026/07", "a/../b"], ["2026/07", "a/../b"], ["x", "."]].map(|row| row.map(String::from));
+    let hidden = key_columns(&keys, values.iter().map(<[String; 2]>::as_slice));
+    // Records may have a field of the hidden column's name; it does not count.
+    let name = "partitionKeyFromQuery:day";
+    let columns = vec![("k", texts(&[Some("1"); 3])), (name, texts(&[Some("forged"); 3]))];
+    let own = columns.into_iter().map(|(name, column)| (String::from(name), column));
+    let schema = hidden.schema();
+    let all = schema.fields().iter().map(|f| f.name().clone()).zip(hidden.columns().to_vec());
+    let batch =
+        RecordBatch::try_from_iter_with_nullable(all.chain(own).map(|(n, c)| (n, c, true))).expect("rows");
+    let place = Place { zone: &TimeZone::UTC, batch: batch_id(), first_index: 0 };
+    let parts = partition(&template, &batch, &[0, 1, 2], &[(0, Timestamp(0))], &place);
+    assert_eq!(summary(&parts), [("d/2026/07/c=a/%2E./b/1/2026/07/", 2), ("d/x/c=%2E/1/x/", 1)]);
+    assert!(parts.iter().all(|part| part.exact), "a key is no column of the file");
+    assert!(Template::parse("a/", Kind::KeyedPrefix).expect("valid").partition_keys().is_empty());
+    let none = key_columns(&[], values.iter().map(|_| [].as_slice()));
+    assert_eq!((none.num_columns(), none.num_rows()), (0, 3));
 }
 
 #[test]
@@ -359,6 +387,7 @@ fn template_text() -> impl Strategy<Value = String> {
         "[a-z./=-]{0,8}",
         "!\\{(timestamp|event|firehose):[a-zA-Z':/.\\[\\]-]{0,12}\\}?",
         Just(String::from("!{event:v}")),
+        Just(String::from("!{partitionKeyFromQuery:v}")),
         Just(String::from("!{event:t:yyyy/MM}")),
         Just(String::from("!{timestamp:yyyy/MM/dd/}")),
         Just(String::from("!{firehose:random-string}")),
@@ -376,9 +405,11 @@ proptest! {
         arrival in any::<i64>(),
     ) {
         let _ = Template::parse(&text, Kind::ErrorPrefix);
-        if let Ok(template) = Template::parse(&text, Kind::Prefix) {
+        if let Ok(template) = Template::parse(&text, Kind::KeyedPrefix) {
             let column: ArrayRef = Arc::new(StringArray::from(values));
-            let batch = rows(vec![("v", ArrayRef::clone(&column)), ("t", column)]);
+            let key = ArrayRef::clone(&column);
+            let columns = [("partitionKeyFromQuery:v", key), ("v", ArrayRef::clone(&column)), ("t", column)];
+            let batch = rows(columns.to_vec());
             let records: Vec<u32> = (0..batch.num_rows() as u32).collect();
             let place = Place { zone: &TimeZone::UTC, batch: batch_id(), first_index: 0 };
             for part in partition(&template, &batch, &records, &[(0, Timestamp(arrival))], &place) {

@@ -15,6 +15,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::fault::Fault;
+use super::partitioning::{self, Partitioning, Rules};
+use super::processors::{self, Processors};
 
 const BUFFER_MEBIBYTES: u64 = 5;
 const BUFFER_MEBIBYTES_CONVERSION: u64 = 128;
@@ -31,10 +33,10 @@ pub(super) struct S3 {
     error_output_prefix: Option<String>,
     buffering_hints: Option<Hints>,
     compression_format: Option<String>,
-    processing_configuration: Option<Processing>,
+    processing_configuration: Option<Processors>,
     s3_backup_mode: Option<String>,
     data_format_conversion_configuration: Option<Conversion>,
-    dynamic_partitioning_configuration: Option<Switch>,
+    dynamic_partitioning_configuration: Option<Partitioning>,
     file_extension: Option<String>,
     custom_time_zone: Option<String>,
 }
@@ -46,19 +48,6 @@ struct Hints {
     mebibytes: Option<u64>,
     #[serde(rename = "IntervalInSeconds")]
     seconds: Option<u64>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct Processing {
-    enabled: bool,
-    processors: Option<Vec<Value>>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct Switch {
-    enabled: bool,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -83,7 +72,11 @@ pub(super) fn complete(mut config: Map<String, Value>) -> Map<String, Value> {
     let converts = config
         .get("DataFormatConversionConfiguration")
         .is_some_and(|c| c.get("Enabled").and_then(Value::as_bool).unwrap_or(true));
-    let mebibytes = if converts { BUFFER_MEBIBYTES_CONVERSION } else { BUFFER_MEBIBYTES };
+    let mebibytes = match (partitions(&config), converts) {
+        (true, _) => partitioning::BUFFER_MEBIBYTES,
+        (false, true) => BUFFER_MEBIBYTES_CONVERSION,
+        (false, false) => BUFFER_MEBIBYTES,
+    };
     let defaults = [
         ("BufferingHints", json!({"SizeInMBs": mebibytes, "IntervalInSeconds": BUFFER_SECONDS})),
         ("CompressionFormat", json!("UNCOMPRESSED")),
@@ -95,13 +88,30 @@ pub(super) fn complete(mut config: Map<String, Value>) -> Map<String, Value> {
     for (member, default) in defaults {
         config.entry(member).or_insert(default);
     }
-    if let Some(Value::Object(processing)) = config.get_mut("ProcessingConfiguration") {
-        processing.entry("Enabled").or_insert(json!(false));
+    let role = config.get("RoleARN").cloned();
+    if let Some(processing) = config.get_mut("ProcessingConfiguration") {
+        processors::complete(processing, role.as_ref());
+        if let Value::Object(processing) = processing {
+            processing.entry("Enabled").or_insert(json!(false));
+        }
+    }
+    if let Some(Value::Object(dynamic)) = config.get_mut("DynamicPartitioningConfiguration") {
+        dynamic.retain(|_, value| !value.is_null());
+        if *dynamic.entry("Enabled").or_insert(json!(false)) == true {
+            dynamic
+                .entry("RetryOptions")
+                .or_insert(json!({"DurationInSeconds": partitioning::RETRY_SECONDS}));
+        }
     }
     if let Some(Value::Object(conversion)) = config.get_mut("DataFormatConversionConfiguration") {
         conversion.entry("Enabled").or_insert(json!(true));
     }
     config
+}
+
+/// Whether dynamic partitioning is on.
+pub(super) fn partitions(config: &Map<String, Value>) -> bool {
+    config.get("DynamicPartitioningConfiguration").is_some_and(|dynamic| dynamic["Enabled"] == true)
 }
 
 /// Changes a configuration as UpdateDestination does: members that are left
@@ -128,12 +138,13 @@ pub(super) fn merge(config: &mut Map<String, Value>, update: &Map<String, Value>
 
 impl S3 {
     /// Reads and checks a configuration that [`complete`] has completed.
-    pub(super) fn read(config: &Map<String, Value>) -> Result<Self, Fault> {
+    pub(super) fn read(config: &Map<String, Value>, rules: Rules) -> Result<Self, Fault> {
         let s3: Self = Self::deserialize(config).map_err(|e| Fault::serialization(e.to_string()))?;
         s3.refuse_what_is_absent()?;
-        s3.check_conversion()?;
+        s3.processors().check()?;
+        s3.check_conversion(rules)?;
         s3.check_hints()?;
-        s3.check_prefixes()?;
+        s3.check_prefixes(rules)?;
         Ok(s3)
     }
 
@@ -146,27 +157,23 @@ impl S3 {
         self.data_format_conversion_configuration.as_ref().filter(|c| c.is_on())
     }
 
+    fn processors(&self) -> Processors {
+        self.processing_configuration.clone().unwrap_or_default()
+    }
+
+    fn partitioning(&self) -> Partitioning {
+        self.dynamic_partitioning_configuration.unwrap_or_default()
+    }
+
     fn refuse_what_is_absent(&self) -> Result<(), Fault> {
-        let not_yet =
-            |what: &str| Err(Fault::invalid_argument(format!("{what} is not supported by Lakeward yet.")));
-        if let Some(processing) = &self.processing_configuration
-            && processing.enabled
-            && let Some(first) = processing.processors.iter().flatten().next()
-        {
-            let kind = first["Type"].as_str().unwrap_or_default();
-            return not_yet(&format!("ProcessingConfiguration with a processor of type {kind}"));
-        }
         if self.s3_backup_mode.as_deref() == Some("Enabled") {
-            return not_yet("S3BackupMode Enabled");
-        }
-        if self.dynamic_partitioning_configuration.as_ref().is_some_and(|d| d.enabled) {
-            return not_yet("DynamicPartitioningConfiguration");
+            return Err(Fault::invalid_argument("S3BackupMode Enabled is not supported by Lakeward yet."));
         }
         Ok(())
     }
 
     /// In the order in which AWS checks (contract, section 2.7).
-    fn check_conversion(&self) -> Result<(), Fault> {
+    fn check_conversion(&self, rules: Rules) -> Result<(), Fault> {
         let Some(conversion) = self.conversion() else { return Ok(()) };
         let invalid = |message: &str| Err(Fault::invalid_argument(message));
         if self.compression_format.as_deref().is_some_and(|c| c != "UNCOMPRESSED") {
@@ -174,9 +181,9 @@ impl S3 {
         }
         let mebibytes = self.buffering_hints.and_then(|h| h.mebibytes);
         if mebibytes.is_some_and(|m| m < BUFFER_MEBIBYTES_CONVERSION_MIN) {
-            return invalid(
+            rules.broken(
                 "BufferingHints.SizeInMBs must be at least 64 when data format conversion is enabled.",
-            );
+            )?;
         }
         let parts = [
             ("InputFormatConfiguration", &conversion.input_format_configuration),
@@ -205,10 +212,14 @@ impl S3 {
         }
     }
 
-    fn check_prefixes(&self) -> Result<(), Fault> {
+    fn check_prefixes(&self, rules: Rules) -> Result<(), Fault> {
         let prefix = self.prefix.as_deref().unwrap_or_default();
         let error_prefix = self.error_output_prefix.as_deref().unwrap_or_default();
-        template("Prefix", prefix, Kind::Prefix)?;
+        let (partitioning, processors) = (self.partitioning(), self.processors());
+        let parsed = template("Prefix", prefix, partitioning.kind())?;
+        let hints = self.buffering_hints.unwrap_or_default();
+        partitioning.check(&parsed, &processors, (hints.mebibytes, hints.seconds), rules)?;
+        partitioning::check_compiles(&processors.processing()?, parsed.partition_keys())?;
         if !error_prefix.is_empty() {
             template("ErrorOutputPrefix", error_prefix, Kind::ErrorPrefix)?;
         } else if has_expression(prefix) {
@@ -239,6 +250,7 @@ impl S3 {
             error_path: self.error_output_prefix.clone().filter(|p| !p.is_empty()),
             time_zone: time_zone.unwrap_or_else(|| String::from("UTC")),
             naming: Naming::Firehose { stream: stream.to_owned(), version, extension },
+            processing: self.processors().processing()?,
             ..Shape::default()
         })
     }
@@ -265,8 +277,8 @@ impl S3 {
 }
 
 /// Checks a prefix, with AWS's words where they are known.
-fn template(member: &str, prefix: &str, kind: Kind) -> Result<(), Fault> {
-    Template::parse(prefix, kind).map(|_| ()).map_err(|error| {
+fn template(member: &str, prefix: &str, kind: Kind) -> Result<Template, Fault> {
+    Template::parse(prefix, kind).map_err(|error| {
         Fault::invalid_argument(match error {
             TemplateError::NeedsDynamicPartitioning { .. } => String::from(
                 "Dynamic Partitioning Namespaces can only be part of a prefix expression when Dynamic \

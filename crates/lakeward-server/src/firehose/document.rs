@@ -14,7 +14,7 @@ use super::destination;
 pub(super) const DESTINATION_ID: &str = "destinationId-000000000001";
 
 /// The members of S3DestinationDescription; the extended one has more.
-const LEGACY_MEMBERS: [&str; 8] = [
+pub(super) const LEGACY_MEMBERS: [&str; 8] = [
     "RoleARN",
     "BucketARN",
     "Prefix",

@@ -8,6 +8,8 @@ mod constraints;
 mod destination;
 mod document;
 pub(crate) mod fault;
+mod partitioning;
+mod processors;
 mod put;
 mod reply;
 mod streams;
@@ -25,6 +27,7 @@ use serde_json::Value;
 
 use self::document::Document;
 use self::fault::Fault;
+use self::partitioning::Rules;
 use self::put::Call;
 
 /// Largest body of a call that is not a put: its JSON becomes a tree, which
@@ -45,6 +48,7 @@ pub type BucketDestination = Arc<dyn Fn(&str) -> Value + Send + Sync>;
 pub(crate) struct Api {
     account: String,
     region: String,
+    rules: Rules,
     intake: Intake,
     control: Control,
     clock: SharedClock,
@@ -66,7 +70,7 @@ impl fmt::Debug for Api {
 
 impl Api {
     pub(crate) fn new(
-        (account, region): (String, String),
+        (account, region, is_strict): (String, String, bool),
         intake: Intake,
         control: Control,
         clock: SharedClock,
@@ -81,6 +85,7 @@ impl Api {
         Self {
             account,
             region,
+            rules: if is_strict { Rules::Strict } else { Rules::Lenient },
             intake,
             control,
             clock,

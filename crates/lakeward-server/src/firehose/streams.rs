@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::Api;
 use super::destination::{self, S3};
-use super::document::{DESTINATION_ID, Document};
+use super::document::{DESTINATION_ID, Document, LEGACY_MEMBERS};
 use super::fault::Fault;
 use super::tags;
 
@@ -55,7 +55,7 @@ impl Api {
             throughput_hint: Some(input["DirectPutSourceConfiguration"].clone()).filter(Value::is_object),
             encryption: tags::encryption(&input["DeliveryStreamEncryptionConfigurationInput"])?,
             tags: tags::merged(BTreeMap::new(), &input["Tags"])?,
-            destination: destination::complete(given.clone()),
+            destination: destination::complete(given),
         };
         let encrypted = document.is_encrypted();
         let spec = self.spec(name, document)?;
@@ -101,7 +101,13 @@ impl Api {
         if id != DESTINATION_ID {
             return Err(Fault::invalid_argument(format!("Destination Id {id} not found")));
         }
-        destination::merge(&mut document.destination, update);
+        let partitioned = destination::partitions(&document.destination);
+        destination::merge(&mut document.destination, &update);
+        if partitioned != destination::partitions(&document.destination) {
+            self.rules.broken(
+                "Dynamic Partitioning can be enabled only when a delivery stream is created, and cannot be disabled.",
+            )?;
+        }
         document.version += 1;
         document.updated = Some(self.clock.now());
         self.store(name, document).await?;
@@ -148,7 +154,7 @@ impl Api {
 
     fn spec(&self, name: &str, mut document: Document) -> Result<PipelineSpec, Fault> {
         document.destination = destination::complete(document.destination);
-        let s3 = S3::read(&document.destination)?;
+        let s3 = S3::read(&document.destination, self.rules)?;
         let stream = StreamName::new(name).map_err(|_| {
             Fault::invalid_argument(format!("DeliveryStreamName {name} consists of dots only."))
         })?;
@@ -194,13 +200,19 @@ pub(super) fn text<'a>(input: &'a Value, member: &str) -> &'a str {
     input[member].as_str().unwrap_or_default()
 }
 
-/// The one destination that the input has; it must be S3.
-fn only_destination<'a>(input: &'a Value, suffix: &str) -> Result<&'a Map<String, Value>, Fault> {
+/// The one destination that the input has; it must be S3. Of a legacy one only
+/// the members that it has at AWS are taken.
+fn only_destination(input: &Value, suffix: &str) -> Result<Map<String, Value>, Fault> {
     let mut found = DESTINATIONS
         .iter()
         .filter_map(|name| input[format!("{name}{suffix}")].as_object().map(|given| (*name, given)));
     match (found.next(), found.next()) {
-        (Some(("S3Destination" | "ExtendedS3Destination", given)), None) => Ok(given),
+        (Some(("ExtendedS3Destination", given)), None) => Ok(given.clone()),
+        (Some(("S3Destination", given)), None) => Ok(given
+            .iter()
+            .filter(|(member, _)| LEGACY_MEMBERS.contains(&member.as_str()))
+            .map(|(member, value)| (member.clone(), value.clone()))
+            .collect()),
         (Some((name, _)), None) => {
             Err(Fault::invalid_argument(format!("{name}{suffix} is not supported by Lakeward yet.")))
         }

@@ -7,5 +7,6 @@ mod connections;
 mod delivery;
 mod events;
 mod harness;
+mod processors;
 mod puts;
 mod streams;

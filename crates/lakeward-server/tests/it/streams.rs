@@ -4,27 +4,27 @@ use serde_json::{Value, json};
 
 use crate::harness::{Server, Setup, call, start};
 
-const ROLE: &str = "arn:aws:iam::123456789012:role/firehose";
+pub(crate) const ROLE: &str = "arn:aws:iam::123456789012:role/firehose";
 
-fn extended(name: &str, extra: Value) -> Value {
+pub(crate) fn extended(name: &str, extra: Value) -> Value {
     let mut s3 = json!({"RoleARN": ROLE, "BucketARN": "arn:aws:s3:::my-bucket"});
     s3.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
     json!({"DeliveryStreamName": name, "ExtendedS3DestinationConfiguration": s3})
 }
 
-async fn describe(server: &Server, name: &str) -> Value {
+pub(crate) async fn describe(server: &Server, name: &str) -> Value {
     let reply = call(server.addr, "DescribeDeliveryStream", &json!({"DeliveryStreamName": name})).await;
     reply.json()["DeliveryStreamDescription"].clone()
 }
 
 /// Expects a refusal.
-async fn refused(server: &Server, operation: &str, input: Value, kind: &str, message: &str) {
+pub(crate) async fn refused(server: &Server, operation: &str, input: Value, kind: &str, message: &str) {
     let reply = call(server.addr, operation, &input).await;
     assert_eq!(reply.json(), json!({"__type": kind, "message": message}), "{operation} {input}");
     assert_eq!(reply.status, 400);
 }
 
-async fn done(server: &Server, operation: &str, input: Value) -> Value {
+pub(crate) async fn done(server: &Server, operation: &str, input: Value) -> Value {
     let reply = call(server.addr, operation, &input).await;
     assert_eq!(reply.status, 200, "{operation} {input}: {:?}", reply.json());
     reply.json()
@@ -154,17 +154,7 @@ async fn what_cannot_be_created() {
         "Both SizeInMBs and IntervalInSeconds are required to configure BufferingHints.",
     )
     .await;
-    check(
-        json!({"ProcessingConfiguration": {"Enabled": true, "Processors": [{"Type": "Lambda"}]}}),
-        "ProcessingConfiguration with a processor of type Lambda is not supported by Lakeward yet.",
-    )
-    .await;
     check(json!({"S3BackupMode": "Enabled"}), "S3BackupMode Enabled is not supported by Lakeward yet.").await;
-    check(
-        json!({"DynamicPartitioningConfiguration": {"Enabled": true}}),
-        "DynamicPartitioningConfiguration is not supported by Lakeward yet.",
-    )
-    .await;
     check(
         json!({"Prefix": "a/!{partitionKeyFromQuery:k}/"}),
         "Dynamic Partitioning Namespaces can only be part of a prefix expression when Dynamic Partitioning is enabled.",

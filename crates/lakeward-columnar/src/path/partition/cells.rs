@@ -36,6 +36,8 @@ pub(super) struct Cell {
 pub(super) struct Cells {
     /// How many expressions.
     width: usize,
+    /// Whether it is a partition key: slashes in its values separate folders.
+    is_key: bool,
     /// For each row, its cell; cells are numbered by first sight.
     of_row: Vec<u32>,
     cells: Vec<Cell>,
@@ -46,9 +48,11 @@ pub(super) struct Cells {
 impl Cells {
     /// Evaluates expressions of `column` for every row: those of `patterns`,
     /// or the one without any.
-    fn of(column: &str, patterns: Vec<&Pattern>, rows: &RecordBatch, zone: &TimeZone, limit: usize) -> Self {
+    fn of(asked: Asked<'_>, rows: &RecordBatch, zone: &TimeZone, limit: usize) -> Self {
+        let Asked { column, patterns, is_key } = asked;
         let mut cells = Self {
             width: patterns.len().max(1),
+            is_key,
             of_row: Vec::with_capacity(rows.num_rows()),
             ..Self::default()
         };
@@ -191,7 +195,8 @@ impl Cells {
                 None => recent.get_or_insert_with(xxhash_rust::xxh3::xxh3_64(text.as_bytes()), text, || {
                     *known.entry(text).or_insert_with(|| {
                         escaped.clear();
-                        let exact = escape::append(text, limit, &mut escaped);
+                        let append = if self.is_key { escape::append_folders } else { escape::append };
+                        let exact = append(text, limit, &mut escaped);
                         self.intern(std::slice::from_ref(&escaped), exact)
                     })
                 }),
@@ -231,23 +236,30 @@ pub(super) fn evaluate<'e>(
     zone: &TimeZone,
     limit: usize,
 ) -> (Vec<Cells>, Vec<(usize, usize)>) {
-    let mut columns: Vec<(&str, Vec<&Pattern>)> = Vec::new();
+    let mut columns: Vec<Asked<'_>> = Vec::new();
     let mut places = Vec::new();
     for event in events {
         // Patterns of the same column share an entry, which never is empty.
-        let known = columns.iter().position(|(name, patterns)| {
-            *name == event.column && patterns.is_empty() == event.pattern.is_none()
+        let known = columns.iter().position(|asked| {
+            asked.column == event.column && asked.patterns.is_empty() == event.pattern.is_none()
         });
         let at = known.unwrap_or_else(|| {
-            columns.push((&event.column, Vec::new()));
+            columns.push(Asked { column: &event.column, patterns: Vec::new(), is_key: event.key.is_some() });
             columns.len() - 1
         });
-        let patterns = &mut columns[at].1;
+        let patterns = &mut columns[at].patterns;
         places.push((at, patterns.len()));
         patterns.extend(&event.pattern);
     }
-    let cells = columns.into_iter().map(|(name, patterns)| Cells::of(name, patterns, rows, zone, limit));
+    let cells = columns.into_iter().map(|asked| Cells::of(asked, rows, zone, limit));
     (cells.collect(), places)
+}
+
+/// What expressions want of one column.
+struct Asked<'e> {
+    column: &'e str,
+    patterns: Vec<&'e Pattern>,
+    is_key: bool,
 }
 
 /// Numbers the rows by the combination of their cells, by first sight. `None`
