@@ -100,7 +100,8 @@ pub fn row_keys(
 }
 
 /// The key of a whole record: its bytes as they were received, without line
-/// ends behind them. `seed` as for [`row_keys`].
+/// ends behind them. One key for all rows that come of it: they are no
+/// duplicates of each other. `seed` as for [`row_keys`].
 #[must_use]
 pub fn content_key(record: &[u8], arrival: Timestamp, seed: u64) -> Key {
     let end = record.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);

@@ -5,6 +5,11 @@
 //! reads the body whole within the memory budget (`body`, `inflate`), cuts it
 //! into records (`split`, `firehose::put`) and hands them to
 //! [`lakeward_engine::Intake::accept`]. Only this crate knows HTTP statuses.
+//!
+//! The Firehose API refuses what AWS refuses, so that what works here works
+//! there. Public templates exist that only work with other emulators (5 MB
+//! buffers with dynamic partitioning and no partition key in the prefix);
+//! [`ServerConfig::firehose_strict`] switched off accepts them with a warning.
 
 mod auth;
 mod body;

@@ -81,7 +81,7 @@ fn decimal(precision: u8, scale: i8) -> ColumnType {
     ColumnType::Decimal(precision.saturating_add(more).min(38), scale)
 }
 
-fn is_json(field: &Field) -> bool {
+pub(super) fn is_json(field: &Field) -> bool {
     field.metadata().get(JSON_METADATA).is_some_and(|value| value == "true")
 }
 
@@ -237,7 +237,6 @@ fn by_value(
             ColumnType::Int64 => push(&mut ints, row, special::int64(&json).filter(|_| !is_string)),
             ColumnType::Float64 => push(&mut floats, row, special::float64(&json).filter(|_| !is_string)),
             ColumnType::Json => push_text(&mut texts, row, std::str::from_utf8(&json).ok()),
-            ColumnType::Utf8 if is_json(field) => push_text(&mut texts, row, special::text(&json).as_deref()),
             _ => special.as_mut().is_some_and(|special| {
                 special.fill(row);
                 is_same(ty, &json) && special.push(&json)

@@ -23,12 +23,13 @@
 //! It is converted if it stays the same value: integers to equal floats, floats
 //! and decimals to equal integers, times between the three kinds of times (a
 //! day is its first instant), ISO 8601 text to times, numbers to decimals,
-//! anything to `json`. An `int64` column becomes `float64` when floats come.
+//! anything to `json`, and `json` to what the decoder makes of it. An `int64` column becomes `float64` when floats come.
 //! Every other value is rescued with its JSON text under the column's dotted
 //! path; if it is in a list, the outermost list is rescued whole, and replaces
 //! what is left of it in the column.
 
 mod convert;
+mod json;
 mod rescue;
 
 #[cfg(test)]
@@ -266,6 +267,9 @@ impl Fitter {
             (DataType::List(_), ColumnType::List(item)) => {
                 let placed = self.list(field, array, Some(item), at)?;
                 Ok(placed.expect("what is known stays"))
+            }
+            (DataType::Utf8, _) if convert::is_json(field) && json::reads_into(ty) => {
+                self.read_json(array, ty, at)
             }
             (data_type, ColumnType::Int64)
                 if !self.closed && data_type.is_floating() && at.present(array).next().is_some() =>

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int64Array, RecordBatch, StringArray, StructArray,
-    TimestampMillisecondArray,
+    ArrayRef, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, Float64Array, Int64Array,
+    RecordBatch, StringArray, StructArray, TimestampMicrosecondArray, TimestampMillisecondArray,
 };
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, Fields, Int32Type};
@@ -222,12 +222,51 @@ fn times_of_every_kind_of_column() {
         Arc::new(TimestampMillisecondArray::from(numbers(1_000)).with_timezone("Europe/Berlin")),
         Arc::new(TimestampMillisecondArray::from(numbers(1_000))),
         arrow::compute::cast(&Int64Array::from(numbers(1_000_000)), &DataType::UInt32).expect("a cast"),
+        Arc::new(TimestampMicrosecondArray::from(epoch.clone())),
+        Arc::new(TimestampMicrosecondArray::from(epoch.clone()).with_timezone("UTC")),
+        Arc::new(
+            Decimal128Array::from_iter_values(epoch.iter().map(|m| i128::from(*m)))
+                .with_precision_and_scale(18, 6)
+                .expect("a precision"),
+        ),
     ];
     for column in columns {
         let kind = column.data_type().clone();
         let parts = split("h=!{event:t:yyyy-MM-dd-HH}/", &rows(vec![("t", column)]));
         assert_eq!(summary(&parts), [("h=2026-07-13-14/", 2), ("h=2026-07-13-15/", 1)], "{kind}");
     }
+}
+
+#[test]
+fn values_of_every_kind_of_column() {
+    let micros = 1_783_951_509_500_000;
+    let columns: Vec<(ArrayRef, &str)> = vec![
+        (Arc::new(BooleanArray::from(vec![false])), "v=false/"),
+        (Arc::new(Date32Array::from(vec![20_647])), "v=2026-07-13/"),
+        (Arc::new(TimestampMicrosecondArray::from(vec![micros])), "v=2026-07-13T14%3A05%3A09.500/"),
+        (
+            Arc::new(TimestampMicrosecondArray::from(vec![micros]).with_timezone("UTC")),
+            "v=2026-07-13T14%3A05%3A09.500Z/",
+        ),
+        (
+            Arc::new(Decimal128Array::from(vec![-150]).with_precision_and_scale(9, 2).expect("a precision")),
+            "v=-1.50/",
+        ),
+    ];
+    for (column, path) in columns {
+        let parts = split("v=!{event:v}/", &rows(vec![("v", Arc::clone(&column))]));
+        assert_eq!(summary(&parts), [(path, 1)]);
+        let nulls = arrow::array::new_null_array(column.data_type(), 1);
+        let parts = split("v=!{event:v}/!{event:v:yyyy}/", &rows(vec![("v", nulls)]));
+        assert_eq!(summary(&parts), [("v=__missing__/__missing__/", 1)]);
+    }
+    let day: ArrayRef = Arc::new(Date32Array::from(vec![20_647]));
+    assert_eq!(
+        summary(&split("!{event:v:yyyy/MM/dd HH}/", &rows(vec![("v", day)]))),
+        [("2026/07/13 00/", 1)]
+    );
+    let far: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![i64::MAX]));
+    assert_eq!(summary(&split("!{event:v:yyyy}/", &rows(vec![("v", far)]))), [("__missing__/", 1)]);
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! Firehose's MetadataExtraction processor: a jq expression that gives an
 //! object of partition keys.
 //!
-//! jq can run for ever and can look at its surroundings; here it may do
-//! neither. Of jq's means to loop only those are left that end with the
-//! record's own values (`.[]`, `..`, `reduce`, `map` and so on); functions that
-//! read the clock, the machine's time zone or its environment are refused.
-//! An expression can still be written to take more than polynomial time or
-//! space in the size of a record: it is configuration, and is trusted that far.
+//! jq can run for ever, can build values so deep that they end the process, and
+//! can look at its surroundings; here it may do none of these. What is left of
+//! its means to loop goes over the record's own values (`.[]`, `..`, `map` and so
+//! on) and does not feed on what it made: definitions, `reduce`, assignments and
+//! the like are refused, as are functions that read the clock, the machine's
+//! time zone or its environment. An expression can still be written to make
+//! very long texts (`. + . | . + . | …`): it is configuration, and is trusted
+//! that far.
 
 use std::fmt::{self, Write as _};
 
@@ -35,13 +37,19 @@ const DEPTH_MAX: usize = 100;
 /// Longest part of a message that comes from jq, in bytes.
 const MESSAGE_MAX: usize = 300;
 
-/// What is refused: it need not end, or not the same way twice.
-const REFUSED: [&str; 15] = [
+/// Functions that are refused: they need not end, build deep values, or do not
+/// give the same twice.
+const REFUSED: [&str; 21] = [
     "repeat",
     "while",
     "until",
     "range",
     "combinations",
+    "walk",
+    "getpath",
+    "setpath",
+    "delpaths",
+    "del",
     "now",
     "env",
     "localtime",
@@ -52,6 +60,7 @@ const REFUSED: [&str; 15] = [
     "stderr",
     "input",
     "inputs",
+    "pick",
 ];
 
 /// A compiled expression.
@@ -235,16 +244,18 @@ impl fmt::Write for Capped {
     }
 }
 
+fn refused(what: &str) -> Result<(), String> {
+    Err(format!("`{what}` cannot be used: a key must follow from the record, and in finite time"))
+}
+
 /// Looks at every part of an expression for what is refused.
 #[derive(Default)]
-struct Guard<'s> {
-    /// The functions whose definitions surround the part.
-    around: Vec<(&'s str, usize)>,
+struct Guard {
     depth: usize,
 }
 
-impl<'s> Guard<'s> {
-    fn term(&mut self, term: &mut Term<&'s str>) -> Result<(), String> {
+impl Guard {
+    fn term(&mut self, term: &mut Term<&str>) -> Result<(), String> {
         if self.depth == DEPTH_MAX {
             return Err(format!("the jq expression is nested more than {DEPTH_MAX} deep"));
         }
@@ -254,7 +265,7 @@ impl<'s> Guard<'s> {
         done
     }
 
-    fn parts(&mut self, term: &mut Term<&'s str>) -> Result<(), String> {
+    fn parts(&mut self, term: &mut Term<&str>) -> Result<(), String> {
         match term {
             Term::Id | Term::Recurse | Term::Num(_) | Term::Var(_) | Term::Break(_) => Ok(()),
             Term::Str(_, parts) => parts.iter_mut().try_for_each(|part| match part {
@@ -268,11 +279,8 @@ impl<'s> Guard<'s> {
             }),
             Term::Neg(inner) | Term::Label(_, inner) => self.term(inner),
             Term::BinOp(..) => self.operation(term),
-            Term::Fold(_, source, pattern, terms) => {
-                self.term(source)?;
-                self.pattern(pattern)?;
-                terms.iter_mut().try_for_each(|term| self.term(term))
-            }
+            Term::Fold(name, ..) => refused(name),
+            Term::Def(..) => refused("def"),
             Term::TryCatch(inner, catch) => {
                 self.term(inner)?;
                 catch.iter_mut().try_for_each(|term| self.term(term))
@@ -283,14 +291,6 @@ impl<'s> Guard<'s> {
                     self.term(then)?;
                 }
                 otherwise.iter_mut().try_for_each(|term| self.term(term))
-            }
-            Term::Def(definitions, inner) => {
-                for Def { name, args, body } in definitions {
-                    self.around.push((name, args.len()));
-                    self.term(body)?;
-                    self.around.pop();
-                }
-                self.term(inner)
             }
             Term::Call(name, arguments) => self.call(name, arguments),
             Term::Path(inner, path) => {
@@ -303,26 +303,22 @@ impl<'s> Guard<'s> {
         }
     }
 
-    fn call(&mut self, name: &'s str, arguments: &mut [Term<&'s str>]) -> Result<(), String> {
-        let refused = REFUSED.contains(&name) || (name == "recurse" && !arguments.is_empty());
-        if refused {
-            return Err(format!(
-                "`{name}` cannot be used: a key must follow from the record, and in finite time"
-            ));
-        }
-        if self.around.contains(&(name, arguments.len())) {
-            return Err(format!("`{name}` calls itself: a key must be found in finite time"));
+    fn call(&mut self, name: &str, arguments: &mut [Term<&str>]) -> Result<(), String> {
+        if REFUSED.contains(&name) || (name == "recurse" && !arguments.is_empty()) {
+            return refused(name);
         }
         arguments.iter_mut().try_for_each(|term| self.term(term))
     }
 
-    fn operation(&mut self, term: &mut Term<&'s str>) -> Result<(), String> {
+    fn operation(&mut self, term: &mut Term<&str>) -> Result<(), String> {
         let Term::BinOp(left, operator, right) = term else { return Ok(()) };
         self.term(left)?;
         self.term(right)?;
         match operator {
             BinaryOp::Pipe(Some(pattern)) => self.pattern(pattern),
-            BinaryOp::UpdateMath(ops::Math::Mul) => Err(String::from("`*=` cannot be used")),
+            BinaryOp::Assign | BinaryOp::Update | BinaryOp::UpdateMath(_) | BinaryOp::UpdateAlt => {
+                refused("=")
+            }
             BinaryOp::Math(ops::Math::Mul) => {
                 let sides = vec![std::mem::take(&mut **left), std::mem::take(&mut **right)];
                 *term = Term::Call("lakeward_times", sides);
@@ -332,7 +328,7 @@ impl<'s> Guard<'s> {
         }
     }
 
-    fn pattern(&mut self, pattern: &mut Pattern<&'s str>) -> Result<(), String> {
+    fn pattern(&mut self, pattern: &mut Pattern<&str>) -> Result<(), String> {
         match pattern {
             Pattern::Var(_) => Ok(()),
             Pattern::Arr(patterns) => patterns.iter_mut().try_for_each(|pattern| self.pattern(pattern)),

@@ -220,7 +220,7 @@ fn queries_give_keys() {
     check("{a: (.n * 2 | tostring)}", &["a"], "{\"n\":21}", &["42"]);
     check("{a: (.t | test(\"^lesson:\") | tostring)}", &["a"], "{\"t\":\"lesson:x\"}", &["true"]);
     check("{a: (.t | split(\":\")[0])}", &["a"], "{\"t\":\"lesson:x\"}", &["lesson"]);
-    check("def f: .a; {a: f}", &["a"], "{\"a\":\"v\"}", &["v"]);
+    check(".a as $x | {a: $x}", &["a"], "{\"a\":\"v\"}", &["v"]);
     check("{a: ([.. | strings] | join(\"-\"))}", &["a"], "{\"x\":[\"1\",{\"y\":\"2\"}]}", &["1-2"]);
 }
 
@@ -269,12 +269,18 @@ fn what_a_query_may_not_do() {
         ". as {(now): $x} | $x",
         "try halt catch .",
         "[1,2] | combinations(9)",
+        "def f: f; f",
+        "{a: (def f: .; f)}",
+        "reduce .[] as $i (.; [.])",
+        "foreach .[] as $i (.; [.])",
+        "walk([.])",
+        ".. |= [.]",
+        ".a *= 2",
+        ".a = 1",
+        "{a: getpath(.p)}",
     ] {
         check(text, "cannot be used");
     }
-    check("def f: f; f", "calls itself");
-    check("def f(x): def g: f(x); g; f(.)", "calls itself");
-    check("{a: .a *= 2}", "cannot be used");
     check("{a: nope}", "`nope`");
     check("{a: $x}", "`$x`");
     check("{a: }", "expected term");
@@ -304,6 +310,42 @@ fn keys_need_their_processor() {
     assert_eq!(field(&Processing::default(), vec![keys("k")[0].clone(); 51]), "path");
     let wrong = Processing { partition_query: Some("(".into()), ..Processing::default() };
     assert_eq!(field(&wrong, Vec::new()), "partition_query");
+}
+
+/// What a batch does with verbatim output: every key's pieces are a file.
+#[test]
+fn pieces_are_partitioned_by_their_keys() {
+    use crate::path::{Kind, Place, Template, key_columns, partition};
+    let template = Template::parse("d/!{partitionKeyFromQuery:day}/", Kind::KeyedPrefix).unwrap();
+    let processing = Processing {
+        partition_query: Some("{day: (.t | strftime(\"%Y/%m\"))}".into()),
+        delimiter: Some("\n".into()),
+        ..json()
+    };
+    let keys = template.partition_keys();
+    let processor = Processor::new(&processing, keys.clone()).unwrap();
+    let records = ["{\"t\":0}{\"t\":1710000000}", "{\"t\":1}", "{\"t\":\"x\"}"];
+    let pieces = processor.before_lambda(&block(&records));
+    let Processed { pieces, keys: values } = processor.after_lambda(pieces, &mut std::iter::empty());
+    assert_eq!(pieces.failed.len(), 1);
+    let hidden = key_columns(&keys, values.iter().map(Vec::as_slice));
+    let zone = jiff::tz::TimeZone::UTC;
+    let batch = serde_json::from_str("\"0d1f5a52-5c5e-8f57-a6a1-c9a1b1a0d001\"").unwrap();
+    let place = Place { zone: &zone, batch, first_index: 0 };
+    let of = pieces.of.as_deref().unwrap();
+    let parts = partition(&template, &hidden, of, &[(0, Timestamp(0))], &place);
+    let all: Vec<&[u8]> = pieces.records.iter().collect();
+    let files: Vec<(String, String)> = parts
+        .into_iter()
+        .map(|part| {
+            let none = crate::shape::FileCompression::None;
+            let file =
+                crate::encode::verbatim_runs(&all, &part.rows, none, crate::shape::Newline::AsIs).unwrap();
+            (part.prefix, String::from_utf8(file.body.to_vec()).unwrap())
+        })
+        .collect();
+    let expect = [("d/1970/01/", "{\"t\":0}\n{\"t\":1}\n"), ("d/2024/03/", "{\"t\":1710000000}\n")];
+    assert_eq!(files, expect.map(|(prefix, body)| (prefix.into(), body.into())));
 }
 
 #[test]

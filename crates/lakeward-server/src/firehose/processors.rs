@@ -129,12 +129,10 @@ impl Processors {
                 "Lambda" => drop(lambda(processor)?),
                 "MetadataExtraction" => drop(query(processor)?),
                 "RecordDeAggregation" => drop(split(processor)?),
-                "Decompression" => {
-                    if processor.get("CompressionFormat") != Some("GZIP") {
-                        return invalid("CompressionFormat has to be GZIP");
-                    }
+                "Decompression" if processor.get("CompressionFormat") != Some("GZIP") => {
+                    return invalid("CompressionFormat has to be GZIP");
                 }
-                "AppendDelimiterToRecord" => {}
+                "Decompression" | "AppendDelimiterToRecord" => {}
                 kind if self.enabled => {
                     return invalid(&format!(
                         "ProcessingConfiguration with a processor of type {kind} is not supported by Lakeward yet."

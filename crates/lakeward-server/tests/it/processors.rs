@@ -249,15 +249,15 @@ async fn what_dynamic_partitioning_needs() {
     };
     let by_query = "d/!{partitionKeyFromQuery:k}/";
     let by_lambda = "d/!{partitionKeyFromLambda:k}/";
-    let keys = query("{k: .k}");
+    let keys = [query("{k: .k}")];
     let hints = |size: u64, interval: u64| json!({"BufferingHints": {"SizeInMBs": size, "IntervalInSeconds": interval}});
     check(
-        partitioned(by_query, std::slice::from_ref(&keys), hints(63, 60)),
+        partitioned(by_query, &keys, hints(63, 60)),
         "BufferingHints.SizeInMBs must be at least 64 when Dynamic Partitioning is enabled.",
     )
     .await;
     check(
-        partitioned(by_query, std::slice::from_ref(&keys), hints(64, 59)),
+        partitioned(by_query, &keys, hints(64, 59)),
         "BufferingHints.IntervalInSeconds must be at least 60 seconds when Dynamic Partitioning is enabled.",
     )
     .await;
@@ -268,10 +268,10 @@ async fn what_dynamic_partitioning_needs() {
     .await;
     let none = "Processing Configuration is not enabled when DataPartitioning is enabled";
     check(partitioned(by_query, &[], json!({})), none).await;
-    let off = json!({"ProcessingConfiguration": {"Processors": [keys]}});
+    let off = json!({"ProcessingConfiguration": {"Processors": keys}});
     check(partitioned(by_query, &[], off), none).await;
     check(
-        partitioned(by_lambda, std::slice::from_ref(&keys), json!({})),
+        partitioned(by_lambda, &keys, json!({})),
         "Lambda should be present when S3 Prefix contains keys from partitionKeyFromLambda namespace",
     )
     .await;
@@ -282,25 +282,25 @@ async fn what_dynamic_partitioning_needs() {
     .await;
     let unasked = json!({"DynamicPartitioningConfiguration": {"RetryOptions": {"DurationInSeconds": 1}}});
     check(
-        partitioned(by_query, &[keys.clone()], unasked),
+        partitioned(by_query, &keys, unasked),
         "Dynamic Partitioning Namespaces can only be part of a prefix expression when Dynamic Partitioning is enabled.",
     )
     .await;
     let no_errors = json!({"ErrorOutputPrefix": null});
     check(
-        partitioned(by_query, &[keys.clone()], no_errors),
+        partitioned(by_query, &keys, no_errors),
         "ErrorOutputPrefix cannot be null or empty when Prefix contains expressions.",
     )
     .await;
     let in_errors =
         json!({"ErrorOutputPrefix": "e/!{firehose:error-output-type}/!{partitionKeyFromQuery:k}/"});
     check(
-        partitioned(by_query, &[keys.clone()], in_errors),
+        partitioned(by_query, &keys, in_errors),
         "ErrorOutputPrefix is invalid: `!{partitionKeyFromQuery:…}` cannot be used in an error prefix.",
     )
     .await;
 
-    done(&server, "CreateDeliveryStream", extended("s", partitioned(by_query, &[keys], hints(64, 60)))).await;
+    done(&server, "CreateDeliveryStream", extended("s", partitioned(by_query, &keys, hints(64, 60)))).await;
     let disable = json!({
         "DeliveryStreamName": "s", "CurrentDeliveryStreamVersionId": "1",
         "DestinationId": "destinationId-000000000001",

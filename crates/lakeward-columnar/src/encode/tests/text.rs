@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array,
-    ListArray, RecordBatch, StructArray, TimestampMicrosecondArray,
+    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array,
+    Int64Array, ListArray, RecordBatch, StructArray, TimestampMicrosecondArray,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, Schema};
@@ -168,4 +168,70 @@ fn csv_refuses_what_readers_could_not_read() {
         let refused = encode(&Output::Csv(options), &table, &runs(&table, usize::MAX));
         assert!(matches!(refused, Err(EncodeError::Option { .. })));
     }
+}
+
+/// A column of every type that a schema knows, the second row null.
+fn every_type() -> RecordBatch {
+    use crate::schema::{Column, ColumnType, TableSchema};
+    let column = |name: &str, ty| Column { name: name.into(), ty };
+    let schema = TableSchema {
+        version: 1,
+        columns: vec![
+            column("b", ColumnType::Bool),
+            column("i", ColumnType::Int64),
+            column("f", ColumnType::Float64),
+            column("u", ColumnType::Utf8),
+            column("j", ColumnType::Json),
+            column("t", ColumnType::Timestamp),
+            column("z", ColumnType::TimestampTz),
+            column("d", ColumnType::Date),
+            column("m", ColumnType::Decimal(9, 2)),
+            column("y", ColumnType::Binary),
+            column("l", ColumnType::List(Box::new(ColumnType::TimestampTz))),
+            column("s", ColumnType::Struct(vec![column("d", ColumnType::Date)])),
+        ],
+    };
+    let micros = || TimestampMicrosecondArray::from(vec![Some(1_705_329_000_500_000), None]);
+    let days = || Arc::new(Date32Array::from(vec![Some(19_737), None]));
+    let zoned = Arc::new(micros().with_timezone("UTC"));
+    let nulls = Some(NullBuffer::from(vec![true, false]));
+    let item = Arc::new(Field::new("item", zoned.data_type().clone(), true));
+    let offsets = OffsetBuffer::from_lengths([1, 0]);
+    let lists = ListArray::new(item, offsets, Arc::new(zoned.slice(0, 1)), nulls.clone());
+    let day = Arc::new(Field::new("d", DataType::Date32, true));
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(BooleanArray::from(vec![Some(true), None])),
+        Arc::new(Int64Array::from(vec![Some(1), None])),
+        Arc::new(Float64Array::from(vec![Some(0.5), None])),
+        strings(&[Some("x"), None]),
+        strings(&[Some("{\"a\":1}"), None]),
+        Arc::new(micros()),
+        zoned,
+        days(),
+        Arc::new(Decimal128Array::from(vec![Some(150), None]).with_precision_and_scale(9, 2).unwrap()),
+        Arc::new(BinaryArray::from(vec![Some(&b"\xff"[..]), None])),
+        Arc::new(lists),
+        Arc::new(StructArray::new(vec![day].into(), vec![days()], nulls)),
+    ];
+    RecordBatch::try_new(schema.to_arrow(), columns).unwrap()
+}
+
+#[test]
+fn every_type_of_a_schema_has_a_text() {
+    assert_eq!(
+        ndjson(&every_type()),
+        "{\"b\":true,\"i\":1,\"f\":0.5,\"u\":\"x\",\"j\":{\"a\":1},\"t\":\"2024-01-15T14:30:00.5\",\"z\":\"2024-01-15T14:30:00.5Z\",\"d\":\"2024-01-15\",\"m\":1.50,\"y\":\"/w==\",\"l\":[\"2024-01-15T14:30:00.5Z\"],\"s\":{\"d\":\"2024-01-15\"}}\n{}\n"
+    );
+    assert_eq!(
+        csv(CsvOptions { header: false, ..CsvOptions::default() }, &every_type()),
+        "true,1,0.5,x,\"{\"\"a\"\":1}\",2024-01-15T14:30:00.5,2024-01-15T14:30:00.5Z,2024-01-15,1.50,/w==,\"[\"\"2024-01-15T14:30:00.5Z\"\"]\",\"{\"\"d\"\":\"\"2024-01-15\"\"}\"\n,,,,,,,,,,,\n"
+    );
+}
+
+#[test]
+fn times_beyond_the_calendar_are_numbers() {
+    let far = TimestampMicrosecondArray::from(vec![i64::MAX]);
+    check_json(Arc::new(far.clone()), "{\"v\":9223372036854775807}\n");
+    check_json(Arc::new(far.with_timezone("UTC")), "{\"v\":9223372036854775807}\n");
+    check_json(Arc::new(Date32Array::from(vec![i32::MAX])), "{\"v\":2147483647}\n");
 }

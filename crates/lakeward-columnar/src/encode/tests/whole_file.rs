@@ -1,11 +1,12 @@
 //! Every compression, decoded by code that shares nothing with the encoder.
 
 use std::io::Read;
+use std::ops::Range;
 
 use lakeward_model::ContentEncoding;
 use proptest::prelude::*;
 
-use crate::encode::verbatim;
+use crate::encode::{verbatim, verbatim_runs};
 use crate::shape::{FileCompression, Newline};
 
 /// Decodes a sequence of big-endian lengths and raw Snappy.
@@ -111,6 +112,17 @@ fn records_come_back_as_they_were() {
     check(&[], Newline::Ensure, b"");
     check(&[b"a", b"b\n", b"", b"c\r\n"], Newline::Ensure, b"a\nb\n\nc\r\n");
     check(&[b"a", b"b\n", b"", b"c\r\n"], Newline::AsIs, b"ab\nc\r\n");
+}
+
+#[test]
+fn runs_of_records_are_files_of_their_own() {
+    let records: [&[u8]; 4] = [b"a", b"b\n", b"", b"d"];
+    let of = |runs: &[Range<usize>]| {
+        verbatim_runs(&records, runs, FileCompression::None, Newline::Ensure).unwrap().body
+    };
+    assert_eq!(of(&[0..1, 3..4]), b"a\nd\n".as_slice());
+    assert_eq!(of(&[1..2, 2..3]), b"b\n\n".as_slice());
+    assert_eq!(of(&[]), b"".as_slice());
 }
 
 #[test]

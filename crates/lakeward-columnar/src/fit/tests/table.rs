@@ -187,8 +187,30 @@ fn json_text_is_a_value_and_not_its_text() {
         Field::new("v", DataType::Utf8, true).with_metadata([(JSON_METADATA.into(), "true".into())].into());
     let array = texts(&[Some("\"x\""), Some("{\"a\":[1]}")]);
     let batch = RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![array]).unwrap();
-    let known = |ty: &str| schema(json!([{"name": "v", "type": ty}]));
     assert_eq!(seen(&fitted(&batch, &TableSchema::default())), json!(["x", {"a": [1]}]));
+    // What a batch of `[]` and `{}` makes a json column fits the list that it is.
+    let known_as = |ty: Value, texts: &[Option<&str>]| {
+        let batch = RecordBatch::try_new(batch.schema(), vec![self::texts(texts)]).unwrap();
+        let fitted = fitted(&batch, &schema(json!([{"name": "v", "type": ty}])));
+        let lost: Vec<_> = (0..texts.len()).map(|row| reassemble::rescued(&fitted.rows, row)).collect();
+        let types: Vec<_> =
+            fitted.schema.describe().into_iter().map(|(path, ty)| format!("{path} {ty}")).collect();
+        (seen(&fitted), json!(lost), json!(types))
+    };
+    let list = known_as(json!({"list": "int64"}), &[Some("[]"), Some("[1,null]"), Some("[1,\"x\"]"), None]);
+    let lost = json!([{}, {}, {"v": [1, "x"]}, {}]);
+    assert_eq!(list, (json!([[], [1, null], [1, null], null]), lost, json!(["v int64[]", "_rescued json"])));
+    let known = json!({"struct": [{"name": "x", "type": "int64"}]});
+    let record = known_as(
+        known,
+        &[Some("{}"), Some("{\"x\":\"1\",\"y\":true}"), Some("{\"x\":1.5}"), Some("1,\"w\":2")],
+    );
+    let lost = json!([{}, {"v.x": "1"}, {}, {"v": "1,\"w\":2"}]);
+    let types = json!(["v.x float64", "v.y bool", "_rescued json"]);
+    assert_eq!(record, (json!([{}, {"y": true}, {"x": 1.5}, null]), lost, types));
+    let (ints, lost, _) = known_as(json!("int64"), &[Some("1"), Some("\"1\"")]);
+    assert_eq!((ints, lost), (json!([1, null]), json!([{}, {"v": "1"}])));
+    let known = |ty: &str| schema(json!([{"name": "v", "type": ty}]));
     let text = fitted(&batch, &known("utf8"));
     assert_eq!((seen(&text), text.misfits), (json!(["x", null]), vec![1]));
     assert_eq!(Value::Object(reassemble::rescued(&text.rows, 1)), json!({"v": {"a": [1]}}));

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray};
 use arrow::buffer::NullBuffer;
@@ -174,7 +175,13 @@ impl Cells {
                 None => self.fill_missing(rows),
             },
             nested if nested.is_nested() => self.fill_missing(rows),
-            _ => self.push_displayed(values, valid, limit),
+            DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => {
+                // Arrow knows no zones by name, and an instant is the same in all.
+                let micros = values.as_primitive::<TimestampMicrosecondType>().clone();
+                let local: ArrayRef = Arc::new(micros.with_timezone_opt::<Arc<str>>(None));
+                self.push_displayed(&local, valid, limit, "Z");
+            }
+            _ => self.push_displayed(values, valid, limit, ""),
         }
     }
 
@@ -206,8 +213,9 @@ impl Cells {
         }
     }
 
-    /// Numbers, truth values, dates: as Arrow displays them.
-    fn push_displayed(&mut self, values: &ArrayRef, valid: impl Fn(usize) -> bool, limit: usize) {
+    /// Numbers, truth values, dates and times: as Arrow displays them, with
+    /// `zone` behind.
+    fn push_displayed(&mut self, values: &ArrayRef, valid: impl Fn(usize) -> bool, limit: usize, zone: &str) {
         let options = FormatOptions::default();
         let Ok(formatter) = ArrayFormatter::try_new(values, &options) else {
             return self.fill_missing(values.len());
@@ -217,6 +225,7 @@ impl Cells {
             text.clear();
             let shown = valid(row) && formatter.value(row).write(&mut text).is_ok();
             let cell = if shown {
+                text.push_str(zone);
                 escaped.clear();
                 let exact = escape::append(&text, limit, &mut escaped);
                 self.intern(std::slice::from_ref(&escaped), exact)
