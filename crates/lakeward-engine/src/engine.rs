@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use lakeward_columnar::transform::{Transform, TransformError};
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::control::{Control, ControlError};
+use crate::folder::Folder;
 use crate::intake::{AcceptError, Intake};
 use crate::ledger::{Ledger, LedgerError, Progress, Quarantined, ReplayAnswer};
 use crate::lock::{LockError, StateLock};
@@ -121,6 +122,7 @@ impl Engine {
             journal,
             ledger,
             clock: options.clock,
+            state: options.state,
             retention: options.retention,
             connectors: options.connectors,
             auto: options.auto,
@@ -247,6 +249,7 @@ pub(crate) struct Shared {
     pub(crate) journal: Journal,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) clock: SharedClock,
+    state: PathBuf,
     retention: Duration,
     connectors: Connectors,
     auto: Option<AutoPipeline>,
@@ -398,6 +401,7 @@ impl Shared {
         }
         let removed = name.to_string();
         self.on_ledger(move |ledger| ledger.remove_pipeline(&removed)).await?;
+        Folder::new(&self.state, name).remove();
         self.running().remove(name);
         self.watermarks.forget(&spec.stream, name);
         info!(pipeline = name, stream = %spec.stream, "pipeline deleted");
@@ -488,6 +492,8 @@ impl Shared {
             configured,
             connectors: self.connectors.clone(),
             sql: Mutex::default(),
+            folder: Folder::new(&self.state, &spec.name),
+            keys: OnceLock::new(),
             retention: self.retention,
             incarnation,
             watermarks: Arc::clone(&self.watermarks),

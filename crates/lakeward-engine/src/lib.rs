@@ -11,6 +11,7 @@ mod control;
 pub mod dedup;
 mod deliver;
 mod engine;
+mod folder;
 mod intake;
 pub mod ledger;
 mod lock;

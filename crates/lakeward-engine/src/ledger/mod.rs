@@ -10,6 +10,7 @@
 //! | `progress`  | pipeline                   | [`Progress`]    |
 //! | `plans`     | pipeline                   | the unfinished [`Plan`], if any |
 //! | `schemas`   | pipeline                   | `Schemas`       |
+//! | `dedup`     | pipeline                   | [`DedupState`]  |
 //! | `schema_versions` | pipeline, version    | `TableSchema`   |
 //! | `batches`   | pipeline, incarnation or replay, first offset | [`BatchRecord`] |
 //! | `replays`, `replay_records`, `replayed` | see [`replays`] | |
@@ -27,6 +28,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTran
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::dedup::DedupState;
 use crate::plan::Plan;
 use crate::spec::PipelineSpec;
 
@@ -38,6 +40,7 @@ const PIPELINES: Documents = TableDefinition::new("pipelines");
 const PROGRESS: Documents = TableDefinition::new("progress");
 const PLANS: Documents = TableDefinition::new("plans");
 const SCHEMAS: Documents = TableDefinition::new("schemas");
+const DEDUP: Documents = TableDefinition::new("dedup");
 type Batches = TableDefinition<'static, (&'static str, u128, u64), &'static [u8]>;
 const SCHEMA_VERSIONS: TableDefinition<'static, (&'static str, u64), &'static [u8]> =
     TableDefinition::new("schema_versions");
@@ -52,6 +55,8 @@ pub struct Commit<'a> {
     pub record: &'a BatchRecord,
     /// The columns after the batch, if they changed.
     pub schemas: Option<&'a Schemas>,
+    /// The dedup keys after the batch, if the pipeline has any.
+    pub dedup: Option<&'a DedupState>,
     /// The plan that follows, if it is known already: saves an fsync.
     pub next: Option<&'a Plan>,
 }
@@ -108,7 +113,7 @@ impl Ledger {
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
         let database = Database::builder().set_cache_size(16 << 20).create(path)?;
         let write = database.begin_write()?;
-        for table in [PIPELINES, PROGRESS, PLANS, SCHEMAS] {
+        for table in [PIPELINES, PROGRESS, PLANS, SCHEMAS, DEDUP] {
             write.open_table(table)?;
         }
         write.open_table(BATCHES)?;
@@ -143,7 +148,7 @@ impl Ledger {
     /// See [`LedgerError`]; nothing changed.
     pub fn remove_pipeline(&self, name: &str) -> Result<(), LedgerError> {
         self.write(|write| {
-            for table in [PIPELINES, PROGRESS, PLANS, SCHEMAS] {
+            for table in [PIPELINES, PROGRESS, PLANS, SCHEMAS, DEDUP] {
                 write.open_table(table)?.remove(name)?;
             }
             write.open_table(SCHEMA_VERSIONS)?.retain_in((name, 0)..=(name, u64::MAX), |_, _| false)?;
@@ -238,6 +243,28 @@ impl Ledger {
         Ok(self.get(SCHEMAS, "schemas", name)?.unwrap_or_default())
     }
 
+    /// The pipeline's dedup keys, if it has any.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub fn dedup(&self, name: &str) -> Result<Option<DedupState>, LedgerError> {
+        self.get(DEDUP, "dedup", name)
+    }
+
+    /// Begins to keep a pipeline's dedup keys, or forgets them.
+    ///
+    /// # Errors
+    /// See [`LedgerError`]; nothing changed.
+    pub fn set_dedup(&self, name: &str, state: Option<&DedupState>) -> Result<(), LedgerError> {
+        self.write(|write| match state {
+            Some(state) => put(write, DEDUP, name, state),
+            None => {
+                write.open_table(DEDUP)?.remove(name)?;
+                Ok(())
+            }
+        })
+    }
+
     /// Stores a plan before anything is done about it.
     ///
     /// # Panics
@@ -296,6 +323,9 @@ impl Ledger {
                 put(write, SCHEMAS, name, schemas)?;
                 let value = render("schema_versions", &schemas.table)?;
                 write.open_table(SCHEMA_VERSIONS)?.insert((name, schemas.table.version), value.as_slice())?;
+            }
+            if let Some(dedup) = commit.dedup {
+                put(write, DEDUP, name, dedup)?;
             }
             match commit.next {
                 Some(next) => {

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use lakeward_columnar::build::{self, BuildError, Built, BuiltCounts, ShapeError};
+use lakeward_columnar::dedup::Seen;
 use lakeward_columnar::transform::Transform;
 use lakeward_model::{Batch, Destination};
 use tracing::debug;
@@ -57,6 +58,11 @@ impl Pipeline {
             let blocks = || {
                 Blocks::at_hand(&self.journal, &self.spec.stream, plan.span, at_hand.clone())
             };
+            let window = plan.shape.dedup.as_ref().map(|dedup| dedup.window);
+            let keys = window.map(|window| {
+                let keys = self.keys.get().expect("a pipeline with dedup opened its keys");
+                (keys.session(plan.batch, window, standing.in_flight.as_ref()), keys.state().seed)
+            });
             let input = build::Input {
                 batch: plan.batch,
                 stream: &self.spec.stream,
@@ -66,20 +72,22 @@ impl Pipeline {
                 planned_at: plan.planned_at,
                 expected_bytes: plan.source_bytes,
                 sql: sql.as_deref(),
-                seen: None,
+                seen: keys.as_ref().map(|(session, seed)| (session as &dyn Seen, *seed)),
             };
             let built = build::build(&input, blocks(), &mut std::iter::empty(), blocks);
-            let Built { files, schemas, counts, keys: _ } = built.map_err(|error| match error {
+            let Built { files, schemas, counts, keys: fresh } = built.map_err(|error| match error {
                 BuildError::Read(error) => Halt::Journal(error),
-                BuildError::Seen(error) => Halt::Keys(error),
+                BuildError::Seen(error) => Halt::Seen(error),
                 BuildError::Shape(reason) => Halt::Build { batch: plan.batch, reason },
             })?;
             debug!(pipeline = self.spec.name, batch = %plan.batch, span = %plan.span, files = files.len(), rows = counts.rows, "batch built");
+            let in_flight = keys.map(|(session, _)| session.write(&fresh)).transpose()?;
             let schemas_changed = schemas.is_some();
             let after = Standing {
                 offset: if plan.replay.is_none() { plan.span.to } else { standing.offset },
                 replay: standing.replay + u64::from(plan.replay.is_some()),
                 schemas: schemas.unwrap_or(standing.schemas),
+                in_flight,
             };
             let batch = Batch { id: plan.batch, span: plan.span, files };
             let counts = of_built(counts);

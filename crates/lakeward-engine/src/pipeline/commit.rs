@@ -13,7 +13,7 @@ impl Pipeline {
     /// Commits what was delivered, together with the next plan if it is known,
     /// and trims the journal.
     pub(super) async fn commit(
-        &self,
+        self: &Arc<Self>,
         prepared: &Prepared,
         receipt: Receipt,
         next: Option<&Prepared>,
@@ -33,14 +33,24 @@ impl Pipeline {
             files: receipt.files,
             committed_at: self.clock.now(),
         };
-        let (ledger, name) = (Arc::clone(&self.ledger), self.spec.name.clone());
         let (plan, next) = (prepared.plan.clone(), next.map(|next| next.plan.clone()));
         let schemas = prepared.schemas_changed.then(|| prepared.after.schemas.clone());
+        let pending = prepared.after.in_flight.clone();
+        let pipeline = Arc::clone(self);
         let progress = tokio::task::spawn_blocking(move || {
-            ledger.commit(
-                &name,
-                &Commit { plan: &plan, record: &record, schemas: schemas.as_ref(), next: next.as_ref() },
-            )
+            let keys = pipeline.keys.get().zip(pending).map(|(keys, pending)| (keys, keys.next(&pending)));
+            let commit = Commit {
+                plan: &plan,
+                record: &record,
+                schemas: schemas.as_ref(),
+                dedup: keys.as_ref().map(|(_, next)| next.state()),
+                next: next.as_ref(),
+            };
+            let progress = pipeline.ledger.commit(&pipeline.spec.name, &commit)?;
+            if let Some((keys, next)) = keys {
+                keys.committed(next)?;
+            }
+            Ok::<_, Halt>(progress)
         })
         .await??;
         let labels = [("pipeline", self.spec.name.clone())];

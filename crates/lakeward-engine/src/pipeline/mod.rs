@@ -4,22 +4,26 @@ mod blocks;
 mod build;
 mod commit;
 mod next;
+mod recover;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use lakeward_columnar::build::{Schemas, ShapeError};
+use lakeward_columnar::dedup::SeenError;
 use lakeward_columnar::transform::Transform;
 use lakeward_journal::{Journal, ReadError};
 use lakeward_model::clock::{SharedClock, Stopwatch};
 use lakeward_model::{Batch, BatchId, Destination, Offset};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::error;
 
+use crate::dedup::{DedupError, KeyStore, Pending};
 use crate::deliver::deliver;
 use crate::engine::{Connectors, Opened, Watermarks};
+use crate::folder::Folder;
 use crate::ledger::{Counts, Ledger, LedgerError, Progress};
 use crate::plan::Plan;
 use crate::spec::PipelineSpec;
@@ -38,6 +42,10 @@ pub(crate) struct Pipeline {
     pub(crate) connectors: Connectors,
     /// The SQL that was compiled last.
     pub(crate) sql: Mutex<Option<(String, Arc<dyn Transform>)>>,
+    /// The pipeline's folder in the state directory.
+    pub(crate) folder: Folder,
+    /// The dedup keys, once the task runs, if there are any.
+    pub(crate) keys: OnceLock<KeyStore>,
     pub(crate) retention: Duration,
     pub(crate) incarnation: uuid::Uuid,
     pub(crate) watermarks: Arc<Watermarks>,
@@ -56,6 +64,8 @@ struct Standing {
     /// The first replay that is not planned.
     replay: u64,
     schemas: Schemas,
+    /// The dedup keys of the batch before, while it is not committed.
+    in_flight: Option<Pending>,
 }
 
 /// A batch that is built and waits for its turn.
@@ -79,8 +89,10 @@ enum Halt {
     Journal(#[from] ReadError),
     #[error("the batch {batch} cannot be built: {reason}")]
     Build { batch: BatchId, reason: ShapeError },
-    #[error("the dedup keys cannot be read: {0}; restore them with the ledger from one backup")]
-    Keys(#[from] lakeward_columnar::dedup::SeenError),
+    #[error(transparent)]
+    Seen(SeenError),
+    #[error(transparent)]
+    Keys(#[from] DedupError),
     #[error(
         "a batch was begun for {planned}, but the pipeline now delivers to {configured}; start once with the former destination so that it is finished there"
     )]
@@ -98,7 +110,7 @@ impl Halt {
             Self::Build { reason: ShapeError::Sql(_), .. } => "LW-1006",
             Self::Build { reason: ShapeError::Mismatch { .. }, .. } => "LW-1007",
             Self::Build { .. } => "LW-1003",
-            Self::Keys(_) => "LW-1008",
+            Self::Seen(_) | Self::Keys(_) => "LW-1008",
             Self::Destination { .. } => "LW-1004",
             Self::Task(_) => "LW-1005",
         }
@@ -131,7 +143,7 @@ impl Pipeline {
     /// asked to stop. It stops only while it waits: a commit that has begun is
     /// seen through, so that the next task finds the ledger at rest.
     async fn deliver_all(self: Arc<Self>) -> Result<bool, Halt> {
-        let (recovered, standing) = self.recover().await?;
+        let (recovered, standing) = Arc::clone(&self).recover().await?;
         let mut begun = recovered.is_some();
         let mut current = match recovered {
             Some(plan) => Some(Arc::clone(&self).build(plan, standing).await?),
@@ -171,21 +183,6 @@ impl Pipeline {
         }
         self.state.send_replace(PipelineState::Idle);
         Ok(!self.stop.is_cancelled())
-    }
-
-    /// What an earlier process left: its unfinished plan, and where to go on.
-    async fn recover(&self) -> Result<(Option<Plan>, Standing), Halt> {
-        let (ledger, name) = (Arc::clone(&self.ledger), self.spec.name.clone());
-        let (plan, schemas) = tokio::task::spawn_blocking(move || {
-            Ok::<_, LedgerError>((ledger.unfinished(&name)?, ledger.schemas(&name)?))
-        })
-        .await??;
-        if let Some(plan) = &plan {
-            info!(pipeline = self.spec.name, batch = %plan.batch, span = %plan.span, "finishing the batch that was begun before the restart");
-        }
-        let progress = self.progress.borrow();
-        let standing = Standing { offset: progress.delivered_to, replay: progress.replays.settled, schemas };
-        Ok((plan, standing))
     }
 
     fn prepare_after(
