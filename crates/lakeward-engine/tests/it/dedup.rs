@@ -1,6 +1,8 @@
 //! The dedup keys against a model: crashes at every step, merges, disorder and
 //! damage.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
@@ -299,6 +301,29 @@ fn small_files_are_merged_and_the_old_ones_removed() {
     for number in 0..200 {
         assert!(!deliver(&store, 300 + number, DAY, &keys(number as u64)).contains(&false), "{number}");
     }
+}
+
+/// The horizon is a second that is still remembered, by a merge too.
+#[test]
+fn a_merge_keeps_what_is_just_inside_the_window() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), &DedupState::fresh());
+    let (minute, now) = (Duration::from_secs(60), 1_000 * SECOND);
+    let keys = |n: u64| [key(2 * n, now), key(2 * n + 1, now - 60 * SECOND)];
+    for number in 0..20 {
+        assert_eq!(deliver(&store, number, minute, &keys(number as u64)), [false, false]);
+        wait_for_merge(&store);
+    }
+    deliver(&store, 20, minute, &[]);
+    let state = store.state();
+    assert!(state.runs.iter().any(|run| run.file.starts_with("merged-")), "{state:?}");
+    assert_eq!((state.keys(), state.horizon), (40, Some(940)));
+    for number in 0..20 {
+        assert_eq!(deliver(&store, 30 + number, minute, &keys(number as u64)), [true, true]);
+    }
+    // A second later the older ones are forgotten, and no merge brings them back.
+    deliver(&store, 60, minute, &[key(999, now + SECOND)]);
+    assert_eq!(deliver(&store, 61, minute, &keys(3)), [true, false]);
 }
 
 #[test]
