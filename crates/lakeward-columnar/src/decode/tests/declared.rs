@@ -226,10 +226,10 @@ fn declared_fields_may_be_those_of_a_list() {
     let next = decode_with(&decoded.schema, options.clone(), &odd);
     assert_eq!(rescued(&next, 0), *json!({"items": [{"at": "x"}, {"price": "2"}]}).as_object().unwrap());
     // After a malformed record nothing of it is left.
-    let torn = [r#"{"items":{"at":0,"price":1}"#, r#"{"items":[{"price":2}]}"#];
+    let torn = ["{}", "{}", r#"{"items":{"at":0,"price":1}"#, r#"{"items":[{"price":2},{"price":3}]}"#];
     let decoded = decode_with(&TableSchema::default(), options, &torn);
     assert_eq!(decoded.rejected.len(), 1);
-    assert_eq!(read_back(&decoded, 0), json!({"items": [{"price": 2.0}]}));
+    assert_eq!(read_back(&decoded, 2), json!({"items": [{"price": 2.0}, {"price": 3.0}]}));
 }
 
 #[test]
