@@ -11,6 +11,7 @@ mod control;
 mod deliver;
 mod engine;
 mod intake;
+pub mod lambda;
 pub mod ledger;
 mod lock;
 mod pipeline;

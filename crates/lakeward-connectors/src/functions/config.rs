@@ -1,5 +1,6 @@
 //! How a function is configured: `lambda:` of a pipeline.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ const SIZE_MAX: u64 = 4_718_592;
 
 /// A function that every record goes through, in Firehose's transform contract.
 /// One of `function`, `url` and `command` says where it is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(extend("oneOf" = [
     { "required": ["function"] }, { "required": ["url"] }, { "required": ["command"] }
@@ -28,7 +29,8 @@ pub struct FunctionConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// A command of this machine: it reads the event from its standard input
-    /// and writes the reply to its standard output.
+    /// and writes the reply to its standard output. It is shown with its
+    /// arguments: give secrets through the environment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
 
@@ -116,6 +118,13 @@ impl Default for FunctionConfig {
             secret_access_key: None,
             session_token: None,
         }
+    }
+}
+
+/// Only what people may see: an address's query, too, may hold a key.
+impl fmt::Debug for FunctionConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FunctionConfig").field("name", &self.name()).finish_non_exhaustive()
     }
 }
 
@@ -347,6 +356,8 @@ mod tests {
         .expect("it reads");
         config.token = Some(Secret::new("hush"));
         assert!(!format!("{config:?}").contains("hush"));
+        let with_key = read(r#"{"url": "https://h/f?code=hush"}"#).expect("it reads");
+        assert!(!format!("{with_key:?} {}", with_key.name()).contains("hush"));
         let kept = serde_json::to_string(&config.without_secrets()).expect("it writes");
         assert!(!kept.contains("hush"), "{kept}");
         let again: FunctionConfig = serde_json::from_str(&kept).expect("it reads");

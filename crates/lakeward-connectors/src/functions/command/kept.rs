@@ -46,7 +46,10 @@ impl Kept {
             let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let Some(mut worker) = idle else { break };
             if !worker.stdout.buffer().is_empty() {
-                warn!(program = ?self.program, "it wrote more than one line for one event, and is started again");
+                warn!(
+                    function = self.program.name(),
+                    "it wrote more than one line for one event, and is started again"
+                );
             } else if worker.process.is_running() {
                 worker.process.new_call();
                 return Ok(worker);

@@ -2,6 +2,7 @@
 //! whole when it is not waited for any more.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -26,7 +27,6 @@ const LINES_MAX: u32 = 200;
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What is run.
-#[derive(Debug, Clone)]
 pub(super) struct Program {
     /// The program and its arguments; never empty.
     command: Vec<String>,
@@ -40,7 +40,8 @@ impl Program {
         Self { command: command.to_vec(), folder: config.folder.clone(), timeout: config.timeout }
     }
 
-    fn name(&self) -> &str {
+    /// The program without its arguments, which may hold secrets.
+    pub(super) fn name(&self) -> &str {
         self.command.first().map_or("", String::as_str)
     }
 
@@ -74,6 +75,12 @@ impl Program {
             None => String::new(),
         };
         InvokeFailure::new(kind, code, format!("`{}` cannot be started{folder}: {error}", self.name()))
+    }
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Program({})", self.name())
     }
 }
 

@@ -57,7 +57,7 @@ impl Server {
     }
 
     pub(super) fn requests(&self) -> Vec<Request> {
-        self.requests.lock().unwrap().clone()
+        self.requests.lock().expect("not poisoned").clone()
     }
 }
 
@@ -70,8 +70,8 @@ impl Drop for Server {
 async fn serve(socket: TcpStream, script: Arc<Mutex<VecDeque<Answer>>>, kept: Arc<Mutex<Vec<Request>>>) {
     let mut socket = BufReader::new(socket);
     let Some(request) = read(&mut socket).await else { return };
-    kept.lock().unwrap().push(request);
-    let answer = script.lock().unwrap().pop_front().unwrap_or(Answer::Close);
+    kept.lock().expect("not poisoned").push(request);
+    let answer = script.lock().expect("not poisoned").pop_front().unwrap_or(Answer::Close);
     match answer {
         Answer::Reply(status, headers, body) => {
             let length = body.len();
