@@ -24,7 +24,7 @@ const USES: [(&str, &[&str]); 6] = [
 ];
 
 /// Everything that is stored, each described in `docs/formats/`.
-const FORMATS: [&str; 3] = ["journal.md", "lake.md", "ledger.md"];
+const FORMATS: [&str; 4] = ["journal.md", "lake.md", "ledger.md", "replies.md"];
 
 /// Checks the repository at `root`.
 ///

@@ -13,6 +13,7 @@ mod deliver;
 mod engine;
 mod folder;
 mod intake;
+pub mod lambda;
 pub mod ledger;
 mod lock;
 mod pipeline;

@@ -1,4 +1,4 @@
-//! The nouns that every Lakeward crate shares, and the two traits at the
+//! The nouns that every Lakeward crate shares, and the traits at the
 //! connector border.
 //!
 //! Nothing here does I/O. Arrow never appears here: a destination receives
@@ -7,6 +7,7 @@
 mod batch;
 pub mod clock;
 mod failure;
+mod function;
 pub mod ids;
 pub mod limits;
 mod position;
@@ -21,6 +22,7 @@ pub use batch::{
     Batch, BatchId, ContentEncoding, DataFile, DeliveredFile, Format, LakePath, LakePathError, Receipt, Role,
 };
 pub use failure::{Failure, FailureKind};
+pub use function::{FUNCTION_BYTES_MAX, Function, InvokeFailure, InvokeFailureKind};
 pub use position::{Offset, Span, StreamName, StreamNameError, Timestamp};
 pub use record::{Cursor, Origin, RecordBlock, Records, RequestKey};
 pub use secret::Secret;

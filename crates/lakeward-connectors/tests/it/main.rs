@@ -1,4 +1,5 @@
-//! The connectors against real folders and real servers.
+//! The connectors against real folders, servers and processes.
 
+mod functions;
 mod local;
 mod s3;

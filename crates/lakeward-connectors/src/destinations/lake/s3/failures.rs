@@ -6,8 +6,8 @@ use std::time::Duration;
 use lakeward_model::{Failure, FailureKind};
 use object_store::client::HttpErrorKind;
 
-use super::credentials::NoCredentials;
 use super::replies::Reply;
+use crate::aws_credentials::NoCredentials;
 
 /// The longest wait that a store may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);

@@ -1,0 +1,95 @@
+//! Firehose's Lambda transform: cuts a batch's pieces into calls, reads what
+//! the function says of each piece, and keeps it.
+//!
+//! A function need not say the same twice, so its replies are durable before
+//! anything that follows from them leaves the process: [`Replies`] is a file of
+//! the batch, [`invoke_all`] asks for what is not in it yet, and
+//! [`Replies::outcomes`] reads it in the order of the pieces. A crash at any
+//! point costs calls, never consistency.
+
+mod call;
+mod chunk;
+mod event;
+mod frame;
+mod invoke;
+mod replies;
+mod reply;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lakeward_model::{InvokeFailure, InvokeFailureKind, Records, Timestamp};
+
+use crate::status::PipelineState;
+
+pub use invoke::{InvokeAllError, invoke_all};
+pub use replies::{Outcomes, Replies, RepliesError};
+
+/// How a function is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The pipeline's name, for log and metrics.
+    pub pipeline: String,
+    /// What the event calls the stream: `arn:aws:firehose:…`.
+    pub stream_arn: String,
+    /// What the event calls the region.
+    pub region: String,
+    /// Most bytes of pieces in one call, before base64. The event stays below
+    /// 6 MB in any case.
+    pub bytes: u64,
+    /// Most pieces in one call; at least 1.
+    pub records: usize,
+    /// Tries after the first, where the function failed.
+    pub retries: u32,
+    /// Calls at the same time; at least 1.
+    pub concurrency: usize,
+    /// Whether the records wait, however long, while the function cannot be
+    /// reached or refuses us. Otherwise they fail after the retries, as in
+    /// Firehose.
+    pub wait: bool,
+}
+
+/// Pieces of records that arrived together: a block of the journal after the
+/// processors that come before the function.
+#[derive(Debug, Clone)]
+pub struct Arrived {
+    /// The pieces.
+    pub records: Records,
+    /// When they were received.
+    pub at: Timestamp,
+}
+
+/// What is heard of the calls while they are made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// A call was answered.
+    Answered,
+    /// A call failed, and is made again after a pause.
+    Failed {
+        /// How.
+        failure: InvokeFailure,
+        /// Calls for these pieces so far.
+        attempts: u32,
+        /// The pause.
+        pause: Duration,
+    },
+}
+
+/// Who listens.
+pub type Listener = Arc<dyn Fn(&Heard) + Send + Sync>;
+
+impl Heard {
+    /// What the pipeline shows while this holds; `None` for an answer.
+    #[must_use]
+    pub fn state(&self) -> Option<PipelineState> {
+        let Self::Failed { failure, attempts, .. } = self else { return None };
+        let error = failure.to_string();
+        Some(match failure.kind {
+            InvokeFailureKind::Refused => PipelineState::Halted { code: "LW-2101".to_string(), error },
+            _ => PipelineState::Retrying { attempts: *attempts, error },
+        })
+    }
+}
