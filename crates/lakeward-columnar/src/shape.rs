@@ -133,6 +133,9 @@ pub struct Lambda {
     pub retries: u32,
     /// Calls at the same time. Default 4.
     pub concurrency: usize,
+    /// Whether records wait, however long, while the function cannot be
+    /// reached; else they fail after the retries, as in Firehose.
+    pub wait: bool,
 }
 
 /// Whether a pipeline's columns may change.

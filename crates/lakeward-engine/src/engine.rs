@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
+use lakeward_columnar::shape::Lambda;
 use lakeward_columnar::transform::{Transform, TransformError};
 use lakeward_journal::Journal;
 use lakeward_model::clock::SharedClock;
-use lakeward_model::{Destination, Offset, StreamName};
+use lakeward_model::{Destination, Function, Offset, StreamName};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,7 @@ use tracing::{info, warn};
 use crate::control::{Control, ControlError};
 use crate::folder::Folder;
 use crate::intake::{AcceptError, Intake};
+use crate::lambda::StreamArn;
 use crate::ledger::{Ledger, LedgerError, Progress, Quarantined, ReplayAnswer};
 use crate::lock::{LockError, StateLock};
 use crate::pipeline::Pipeline;
@@ -30,12 +32,20 @@ pub type OpenDestination = Arc<dyn Fn(&serde_json::Value) -> Result<Opened, Stri
 /// Compiles a pipeline's SQL; the binary knows the engine that does it.
 pub type CompileSql = Arc<dyn Fn(&str) -> Result<Arc<dyn Transform>, TransformError> + Send + Sync>;
 
+/// Opens a pipeline's function, which its shape describes; the binary knows the
+/// kinds, and the secrets that a shape does not hold.
+pub type OpenFunction = Arc<dyn Fn(&str, &Lambda) -> Result<Arc<dyn Function>, String> + Send + Sync>;
+
 /// What the binary knows and the engine does not: how things outside are
 /// reached.
 #[derive(Clone)]
 pub struct Connectors {
     /// Destinations.
     pub destination: OpenDestination,
+    /// Functions.
+    pub function: OpenFunction,
+    /// What functions are told about the streams.
+    pub arn: StreamArn,
     /// SQL.
     pub sql: CompileSql,
 }
@@ -432,6 +442,9 @@ impl Shared {
     fn check(&self, spec: &PipelineSpec) -> Result<(), ControlError> {
         lakeward_columnar::build::check(&spec.shape)
             .map_err(|error| ControlError::Invalid(error.to_string()))?;
+        if let Some(function) = &spec.shape.processing.lambda {
+            (self.connectors.function)(&spec.name, function).map_err(ControlError::Invalid)?;
+        }
         if let Some(sql) = &spec.shape.sql {
             (self.connectors.sql)(sql).map_err(|error| ControlError::Invalid(error.to_string()))?;
         }
@@ -492,6 +505,7 @@ impl Shared {
             configured,
             connectors: self.connectors.clone(),
             sql: Mutex::default(),
+            function: Mutex::default(),
             folder: Folder::new(&self.state, &spec.name),
             keys: OnceLock::new(),
             retention: self.retention,

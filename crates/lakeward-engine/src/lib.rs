@@ -24,7 +24,8 @@ mod stored;
 
 pub use control::{Control, ControlError};
 pub use engine::{
-    AutoPipeline, CompileSql, Connectors, Engine, EngineOptions, OpenDestination, OpenEngineError, Opened,
+    AutoPipeline, CompileSql, Connectors, Engine, EngineOptions, OpenDestination, OpenEngineError,
+    OpenFunction, Opened,
 };
 pub use intake::{AcceptError, Accepted, Intake};
 pub use ledger::{BatchKey, BatchRecord, Counts, Ledger, LedgerError, Progress, Quarantined, ReplayAnswer};

@@ -34,6 +34,11 @@ async fn main() {
             destination: Arc::new(|_| {
                 Ok(Opened { destination: Arc::new(MemoryDestination::default()), name: "memory".to_owned() })
             }),
+            function: Arc::new(|_, _| unreachable!("there is no function here")),
+            arn: lakeward_engine::lambda::StreamArn {
+                region: "us-east-1".into(),
+                account_id: "000000000000".into(),
+            },
             sql: Arc::new(|_| unreachable!("there is no SQL here")),
         },
         auto: Some(Arc::new(move |stream| PipelineSpec {

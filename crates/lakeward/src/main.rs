@@ -5,6 +5,7 @@ mod commands;
 mod config;
 mod exit;
 mod offline;
+mod preview;
 mod remote;
 mod service;
 mod terminal;
@@ -49,6 +50,8 @@ enum Command {
     Init(commands::init::Init),
     /// Check a configuration: all problems at once.
     Check(commands::check::Check),
+    /// Test pipelines: records in, expected rows out.
+    Test(commands::test::Test),
     /// Show what every pipeline has received and delivered.
     Status(commands::status::Status),
     /// Follow what a pipeline receives.
@@ -94,6 +97,7 @@ async fn run(command: Command, out: &terminal::Output) -> anyhow::Result<exit::C
         Command::Convert(convert) => convert.run(out),
         Command::Init(init) => init.run(out),
         Command::Check(check) => check.run(out).await,
+        Command::Test(test) => test.run(out).await,
         Command::Status(status) => status.run(out).await,
         Command::Tail(tail) => tail.run(out).await,
         Command::Ls(ls) => ls.run(out).await,

@@ -124,11 +124,10 @@ async fn outcomes(
 ) -> anyhow::Result<Vec<Outcome>> {
     let Some(function) = &spec.shape.processing.lambda else { return Ok(Vec::new()) };
     let opened = functions.open(&spec.name, function).map_err(|error| coded(Code::Configuration, error))?;
-    let settings = lambda::Settings::new(&spec.name, &spec.stream, function);
+    let settings = lambda::Settings::new(&spec.name, functions.arn(), &spec.stream, function);
     let mut replies = Replies::open(&folder.join("replies"), batch, now)?;
-    let shape = spec.shape.clone();
-    let blocks = blocks.to_vec();
-    let pieces = lambda::pieces(shape, blocks.into_iter().map(Ok::<_, std::convert::Infallible>));
+    let blocks = blocks.to_vec().into_iter().map(Ok::<_, std::convert::Infallible>);
+    let pieces = lambda::pieces(&spec.shape.processing, blocks);
     lambda::invoke_all(opened, settings, pieces, &mut replies, Arc::new(|_| {})).await?;
     Ok(tokio::task::spawn_blocking(move || replies.outcomes().collect()).await?)
 }

@@ -1,10 +1,15 @@
 //! The only place that knows which connectors there are.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use lakeward_columnar::shape::Lambda;
 use lakeward_columnar::transform::{Transform, TransformError};
 use lakeward_connectors::destinations::lake::{Lake, LakeConfig};
+use lakeward_connectors::functions::{self, FunctionConfig};
+use lakeward_engine::lambda::StreamArn;
 use lakeward_engine::{Connectors, Opened};
+use lakeward_model::Function;
 use serde::Deserialize;
 
 use crate::config::{Config, DestinationConfig};
@@ -68,13 +73,81 @@ fn is_bucket(name: &str) -> bool {
 /// How the engine reaches what is outside.
 pub(crate) fn connectors(config: &Config) -> Connectors {
     let buckets = config.firehose.buckets.clone();
+    let functions = Functions::new(config);
+    let arn = functions.arn().clone();
     Connectors {
         destination: Arc::new(move |destination| {
             let config = lake_config(&buckets, destination)?;
             let lake = Lake::open(&config).map_err(|error| error.to_string())?;
             Ok(Opened { name: lake.to_string(), destination: Arc::new(lake) })
         }),
+        function: Arc::new(move |pipeline, function| functions.open(pipeline, function)),
+        arn,
         sql: Arc::new(compile_sql),
+    }
+}
+
+/// A function that a Firehose client named.
+#[derive(Deserialize)]
+#[serde(tag = "type", rename = "lambda_arn")]
+struct LambdaArn {
+    arn: String,
+}
+
+/// The functions that pipelines name. Their secrets are only here.
+#[derive(Debug, Clone)]
+pub(crate) struct Functions {
+    of_pipelines: HashMap<String, FunctionConfig>,
+    of_firehose: BTreeMap<String, FunctionConfig>,
+    arn: StreamArn,
+}
+
+impl Functions {
+    pub(crate) fn new(config: &Config) -> Self {
+        let of_pipelines = config
+            .pipelines
+            .iter()
+            .filter_map(|pipeline| pipeline.lambda.clone().map(|function| (pipeline.name.clone(), function)));
+        Self {
+            of_pipelines: of_pipelines.collect(),
+            of_firehose: config.firehose.functions.clone(),
+            arn: StreamArn {
+                region: config.firehose.region.clone(),
+                account_id: config.firehose.account_id.clone(),
+            },
+        }
+    }
+
+    /// What functions are told about streams.
+    pub(crate) fn arn(&self) -> &StreamArn {
+        &self.arn
+    }
+
+    /// Opens the function of a pipeline's shape.
+    pub(crate) fn open(&self, pipeline: &str, lambda: &Lambda) -> Result<Arc<dyn Function>, String> {
+        let config = match LambdaArn::deserialize(&lambda.function) {
+            Ok(LambdaArn { arn }) => self.in_aws(&arn),
+            Err(_) => {
+                let pinned = FunctionConfig::deserialize(&lambda.function)
+                    .map_err(|error| format!("this release does not know the function: {error}"))?;
+                // A batch that was begun before a change of the configuration
+                // still goes to the function that it was planned with.
+                let now = self.of_pipelines.get(pipeline);
+                now.filter(|now| now.without_secrets() == pinned).cloned().unwrap_or(pinned)
+            }
+        };
+        functions::open(&config).map_err(|error| error.to_string())
+    }
+
+    /// What stands for an ARN: what the configuration says, or the function
+    /// itself.
+    fn in_aws(&self, arn: &str) -> FunctionConfig {
+        let name = arn.split(":function:").nth(1).and_then(|rest| rest.split(':').next());
+        let known = self.of_firehose.get(arn).or_else(|| self.of_firehose.get(name?));
+        known.cloned().unwrap_or_else(|| FunctionConfig {
+            function: Some(arn.to_string()),
+            ..FunctionConfig::default()
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use crate::decode::{DecodeError, DecodeOptions, Decoded, Decoder};
 use crate::dedup::{Key, content_key};
 use crate::process::{Outcome, Pieces, Processor, Reason, Stage};
 use crate::quarantine::Quarantined;
-use crate::shape::DedupKey;
+use crate::shape::{Contract, DedupKey};
 
 /// What is known of a batch's records besides their rows.
 #[derive(Default)]
@@ -164,7 +164,8 @@ impl<'a> Arriving<'a> {
             columns: shape.columns.clone(),
             column_limit: shape.column_limit,
             expected_bytes: input.expected_bytes,
-            contract: shape.contract,
+            // With SQL the contract is about what it gives: see `rows`.
+            contract: if input.sql.is_some() { Contract::Evolve } else { shape.contract },
             only: input.sql.and_then(|sql| sql.reads()).map(<[String]>::to_vec),
             ..DecodeOptions::default()
         };

@@ -13,7 +13,7 @@ use crate::dedup::{Key, KeyTimes, row_keys};
 use crate::fit::{FitOptions, fit};
 use crate::process::{Reason, Stage};
 use crate::schema::{RESCUED, TableSchema};
-use crate::shape::{DedupKey, OnMismatch};
+use crate::shape::{DedupKey, OnMismatch, Shape};
 use crate::transform::Pinned;
 
 /// The rows of the files.
@@ -119,8 +119,8 @@ impl Shaping<'_, '_> {
         // SQL does not name `_rescued`.
         let sources = UInt32Array::from(transformed.sources);
         let rescued = rescued_of(&self.rows).map(|column| take(column, &sources, None)).transpose()?;
-        // The contract is about the records; what SQL makes of them is on purpose.
-        let options = FitOptions { column_limit: input.shape.column_limit, ..FitOptions::default() };
+        let Shape { column_limit, contract, .. } = *input.shape;
+        let options = FitOptions { column_limit, contract };
         let rescued = rescued.as_ref().map(|column| column.as_string::<i32>());
         let fitted = fit(&transformed.rows, rescued, &input.schemas.table, &options)?;
         self.pieces = sources.values().iter().map(|&row| self.pieces[row as usize]).collect();

@@ -38,6 +38,7 @@ fn lambda() -> Option<Lambda> {
         records: 1,
         retries: 3,
         concurrency: 1,
+        wait: false,
     })
 }
 

@@ -21,7 +21,9 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakeward_model::{InvokeFailure, InvokeFailureKind, Records, Timestamp};
+use lakeward_columnar::process::Processor;
+use lakeward_columnar::shape::{Lambda, Processing};
+use lakeward_model::{InvokeFailure, InvokeFailureKind, RecordBlock, Records, StreamName, Timestamp};
 
 use crate::status::PipelineState;
 
@@ -50,6 +52,48 @@ pub struct Settings {
     /// reached or refuses us. Otherwise they fail after the retries, as in
     /// Firehose.
     pub wait: bool,
+}
+
+impl Settings {
+    /// The settings of a pipeline's function, with `arn` for the stream's.
+    #[must_use]
+    pub fn new(pipeline: &str, arn: &StreamArn, stream: &StreamName, function: &Lambda) -> Self {
+        let StreamArn { region, account_id } = arn;
+        Self {
+            pipeline: pipeline.to_string(),
+            stream_arn: format!("arn:aws:firehose:{region}:{account_id}:deliverystream/{stream}"),
+            region: region.clone(),
+            bytes: function.bytes,
+            records: function.records,
+            retries: function.retries,
+            concurrency: function.concurrency,
+            wait: function.wait,
+        }
+    }
+}
+
+/// What the ARNs of streams have besides their names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamArn {
+    /// The region.
+    pub region: String,
+    /// The account.
+    pub account_id: String,
+}
+
+/// What a function is given of the records that `blocks` yields.
+pub fn pieces<E, I: Iterator<Item = Result<RecordBlock, E>>>(
+    processing: &Processing,
+    blocks: I,
+) -> impl Iterator<Item = Result<Arrived, E>> + use<E, I> {
+    // What comes behind the function does not matter here.
+    let before = Processing { lambda: None, partition_query: None, delimiter: None, ..processing.clone() };
+    blocks.map(move |block| {
+        block.map(|block| {
+            let processor = Processor::new(&before, Vec::new()).expect("the shape was checked");
+            Arrived { records: processor.before_lambda(&block).records, at: block.received_at }
+        })
+    })
 }
 
 /// Pieces of records that arrived together: a block of the journal after the

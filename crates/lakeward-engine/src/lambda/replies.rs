@@ -116,8 +116,19 @@ impl Replies {
         Ok(replies)
     }
 
-    /// Removes the files in `dir` of all batches but `keep`: at start, all but
-    /// the unfinished one; after a commit, all but the next.
+    /// Removes the file of a batch that is committed.
+    ///
+    /// # Errors
+    /// It costs disk, not correctness: log it and go on.
+    pub fn remove(dir: &Path, batch: BatchId) -> io::Result<()> {
+        match fs::remove_file(dir.join(format!("{batch}{ENDING}"))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes, at start, the files in `dir` of all batches but `keep`: the
+    /// unfinished one.
     ///
     /// # Errors
     /// The folder cannot be read or a file not removed. They cost disk, not

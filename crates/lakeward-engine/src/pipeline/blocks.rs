@@ -7,38 +7,34 @@ use lakeward_model::{Offset, RecordBlock, Span, StreamName};
 const READ_BYTES: usize = 4 << 20;
 
 /// The planned records, read a few MiB at a time.
-pub(super) struct Blocks<'a> {
-    journal: &'a Journal,
-    stream: &'a StreamName,
+pub(super) struct Blocks {
+    journal: Journal,
+    stream: StreamName,
     at: Offset,
     to: Offset,
     read: std::vec::IntoIter<RecordBlock>,
 }
 
-impl<'a> Blocks<'a> {
-    /// The records of `span`.
-    pub(super) fn of_stream(journal: &'a Journal, stream: &'a StreamName, span: Span) -> Self {
-        Self { journal, stream, at: span.from, to: span.to, read: Vec::new().into_iter() }
-    }
-
-    /// Records that are at hand, those of `span`.
-    pub(super) fn at_hand(
-        journal: &'a Journal,
-        stream: &'a StreamName,
+impl Blocks {
+    /// The records of `span` of a stream, or `at_hand` if they are not of one.
+    pub(super) fn new(
+        journal: &Journal,
+        stream: &StreamName,
         span: Span,
-        blocks: Vec<RecordBlock>,
+        at_hand: Option<Vec<RecordBlock>>,
     ) -> Self {
-        Self { read: blocks.into_iter(), ..Self::of_stream(journal, stream, span) }
+        let read = at_hand.unwrap_or_default().into_iter();
+        Self { journal: journal.clone(), stream: stream.clone(), at: span.from, to: span.to, read }
     }
 }
 
-impl Iterator for Blocks<'_> {
+impl Iterator for Blocks {
     type Item = Result<RecordBlock, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let rest = Span::new(self.at, self.to)?;
         if self.read.as_slice().is_empty() {
-            match self.journal.read(self.stream, self.at, READ_BYTES) {
+            match self.journal.read(&self.stream, self.at, READ_BYTES) {
                 Ok(blocks) => self.read = blocks.into_iter(),
                 Err(error) => return Some(Err(error)),
             }

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use lakeward_columnar::build::{self, BuildError, Built, BuiltCounts, ShapeError};
 use lakeward_columnar::dedup::Seen;
 use lakeward_columnar::transform::Transform;
-use lakeward_model::{Batch, Destination};
+use lakeward_model::{Batch, Destination, RecordBlock};
 use tracing::debug;
 
 use super::blocks::Blocks;
@@ -46,18 +46,22 @@ impl Pipeline {
         Ok(Some(transform))
     }
 
+    /// The records of a plan that are not in the journal.
+    async fn at_hand(self: &Arc<Self>, plan: &Plan) -> Result<Option<Vec<RecordBlock>>, Halt> {
+        let Some(replay) = plan.replay else { return Ok(None) };
+        let (ledger, name) = (Arc::clone(&self.ledger), self.spec.name.clone());
+        let read = tokio::task::spawn_blocking(move || ledger.replay_records(&name, replay.number));
+        Ok(Some(read.await??))
+    }
+
     /// Builds a planned batch on a blocking thread.
     pub(super) async fn build(self: Arc<Self>, plan: Plan, standing: Standing) -> Result<Prepared, Halt> {
         let destination = self.destination_of(&plan)?;
+        let at_hand = self.at_hand(&plan).await?;
+        let mut outcomes = self.outcomes(&plan, at_hand.clone()).await?;
         tokio::task::spawn_blocking(move || {
             let sql = self.sql_of(&plan)?;
-            let at_hand = match plan.replay {
-                Some(replay) => self.ledger.replay_records(&self.spec.name, replay.number)?,
-                None => Vec::new(),
-            };
-            let blocks = || {
-                Blocks::at_hand(&self.journal, &self.spec.stream, plan.span, at_hand.clone())
-            };
+            let blocks = || Blocks::new(&self.journal, &self.spec.stream, plan.span, at_hand.clone());
             let window = plan.shape.dedup.as_ref().map(|dedup| dedup.window);
             let keys = window.map(|window| {
                 let keys = self.keys.get().expect("a pipeline with dedup opened its keys");
@@ -74,7 +78,7 @@ impl Pipeline {
                 sql: sql.as_deref(),
                 seen: keys.as_ref().map(|(session, seed)| (session as &dyn Seen, *seed)),
             };
-            let built = build::build(&input, blocks(), &mut std::iter::empty(), blocks);
+            let built = build::build(&input, blocks(), &mut outcomes, blocks);
             let Built { files, schemas, counts, keys: fresh } = built.map_err(|error| match error {
                 BuildError::Read(error) => Halt::Journal(error),
                 BuildError::Seen(error) => Halt::Seen(error),

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use lakeward_model::clock::Stopwatch;
 use lakeward_model::{Offset, Receipt};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{Halt, Pipeline, Prepared};
+use crate::lambda::Replies;
 use crate::ledger::{BatchRecord, Commit};
 
 impl Pipeline {
@@ -49,6 +50,12 @@ impl Pipeline {
             let progress = pipeline.ledger.commit(&pipeline.spec.name, &commit)?;
             if let Some((keys, next)) = keys {
                 keys.committed(next)?;
+            }
+            if plan.shape.processing.lambda.is_some()
+                && let Err(error) = Replies::remove(&pipeline.folder.lambda(), plan.batch)
+            {
+                // It costs disk, not correctness: the next start removes it.
+                warn!(pipeline = pipeline.spec.name, %error, "a function's replies stay on the disk");
             }
             Ok::<_, Halt>(progress)
         })

@@ -3,6 +3,7 @@
 mod blocks;
 mod build;
 mod commit;
+mod function;
 mod next;
 mod recover;
 
@@ -12,22 +13,27 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use lakeward_columnar::build::{Schemas, ShapeError};
 use lakeward_columnar::dedup::SeenError;
+use lakeward_columnar::shape::Lambda;
 use lakeward_columnar::transform::Transform;
 use lakeward_journal::{Journal, ReadError};
 use lakeward_model::clock::{SharedClock, Stopwatch};
-use lakeward_model::{Batch, BatchId, Destination, Offset};
+use lakeward_model::{Batch, BatchId, Destination, Function, Offset};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::dedup::{DedupError, KeyStore, Pending};
 use crate::deliver::deliver;
 use crate::engine::{Connectors, Opened, Watermarks};
 use crate::folder::Folder;
+use crate::lambda::RepliesError;
 use crate::ledger::{Counts, Ledger, LedgerError, Progress};
 use crate::plan::Plan;
 use crate::spec::PipelineSpec;
 use crate::status::PipelineState;
+
+/// How long to wait for room on a full disk.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// Everything a pipeline's task works with.
 pub(crate) struct Pipeline {
@@ -42,6 +48,8 @@ pub(crate) struct Pipeline {
     pub(crate) connectors: Connectors,
     /// The SQL that was compiled last.
     pub(crate) sql: Mutex<Option<(String, Arc<dyn Transform>)>>,
+    /// The function that was opened last.
+    pub(crate) function: Mutex<Option<(Lambda, Arc<dyn Function>)>>,
     /// The pipeline's folder in the state directory.
     pub(crate) folder: Folder,
     /// The dedup keys, once the task runs, if there are any.
@@ -90,6 +98,8 @@ enum Halt {
     #[error("the batch {batch} cannot be built: {reason}")]
     Build { batch: BatchId, reason: ShapeError },
     #[error(transparent)]
+    Replies(#[from] RepliesError),
+    #[error(transparent)]
     Seen(SeenError),
     #[error(transparent)]
     Keys(#[from] DedupError),
@@ -110,10 +120,16 @@ impl Halt {
             Self::Build { reason: ShapeError::Sql(_), .. } => "LW-1006",
             Self::Build { reason: ShapeError::Mismatch { .. }, .. } => "LW-1007",
             Self::Build { .. } => "LW-1003",
+            Self::Replies(_) => "LW-1009",
             Self::Seen(_) | Self::Keys(_) => "LW-1008",
             Self::Destination { .. } => "LW-1004",
             Self::Task(_) => "LW-1005",
         }
+    }
+
+    /// Whether it may work another time without anybody's doing: a full disk.
+    fn is_passing(&self) -> bool {
+        matches!(self, Self::Keys(DedupError::Io { .. }) | Self::Replies(RepliesError::Io { .. }))
     }
 }
 
@@ -146,7 +162,7 @@ impl Pipeline {
         let (recovered, standing) = Arc::clone(&self).recover().await?;
         let mut begun = recovered.is_some();
         let mut current = match recovered {
-            Some(plan) => Some(Arc::clone(&self).build(plan, standing).await?),
+            Some(plan) => Arc::clone(&self).build_patiently(plan, standing).await?,
             None => Arc::clone(&self).prepare(standing).await?,
         };
         while let Some(prepared) = current {
@@ -196,7 +212,34 @@ impl Pipeline {
     /// process drains and nothing is pending.
     async fn prepare(self: Arc<Self>, standing: Standing) -> Result<Option<Prepared>, Halt> {
         let Some(plan) = self.next_plan(&standing).await? else { return Ok(None) };
-        self.build(plan, standing).await.map(Some)
+        self.build_patiently(plan, standing).await
+    }
+
+    /// Builds a planned batch, again and again while only the disk is in the
+    /// way. `None` once the pipeline is to stop.
+    async fn build_patiently(
+        self: Arc<Self>,
+        plan: Plan,
+        standing: Standing,
+    ) -> Result<Option<Prepared>, Halt> {
+        for attempts in 1.. {
+            let built = tokio::select! {
+                built = Arc::clone(&self).build(plan.clone(), standing.clone()) => built,
+                () = self.stop.cancelled() => return Ok(None),
+            };
+            match built {
+                Err(halt) if halt.is_passing() => {
+                    warn!(pipeline = self.spec.name, batch = %plan.batch, error = %halt, "the batch cannot be built now; trying again");
+                    self.state.send_replace(PipelineState::Retrying { attempts, error: halt.to_string() });
+                }
+                built => return built.map(Some),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(PAUSE) => {}
+                () = self.stop.cancelled() => return Ok(None),
+            }
+        }
+        unreachable!("attempts are endless")
     }
 
     async fn begin(&self, plan: &Plan) -> Result<(), Halt> {

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use tracing::info;
+use lakeward_model::BatchId;
+use tracing::{info, warn};
 
 use super::{Halt, Pipeline, Standing};
 use crate::dedup::{DedupState, FILTER_BYTES, KeyStore};
+use crate::lambda::Replies;
 use crate::plan::Plan;
 
 impl Pipeline {
@@ -17,6 +19,10 @@ impl Pipeline {
             let plan = self.ledger.unfinished(name)?;
             if let Some(plan) = &plan {
                 info!(pipeline = name, batch = %plan.batch, span = %plan.span, "finishing the batch that was begun before the restart");
+            }
+            let begun: Vec<BatchId> = plan.iter().map(|plan| plan.batch).collect();
+            if let Err(error) = Replies::remove_others(&self.folder.lambda(), &begun) {
+                warn!(pipeline = name, %error, "replies of a function that nobody needs any more stay on the disk");
             }
             self.open_keys(plan.as_ref())?;
             let schemas = self.ledger.schemas(name)?;

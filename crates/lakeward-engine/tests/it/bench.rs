@@ -99,6 +99,11 @@ pub(crate) async fn try_open(
                     name: name.to_string(),
                 })
             }),
+            function: Arc::new(|_, _| unreachable!("there is no function here")),
+            arn: lakeward_engine::lambda::StreamArn {
+                region: "us-east-1".into(),
+                account_id: "000000000000".into(),
+            },
             sql: Arc::new(|_| unreachable!("these tests have no SQL")),
         },
         auto,

@@ -193,6 +193,7 @@ fn lambda(processor: &One) -> Result<Lambda, Fault> {
         records: LAMBDA_RECORDS,
         retries: retries.min(RETRIES_MAX),
         concurrency: LAMBDA_CONCURRENCY,
+        wait: true,
     })
 }
 

@@ -38,7 +38,8 @@ impl Init {
 mod tests {
     #[test]
     fn the_starter_is_a_sound_configuration() {
-        let config = crate::config::Config::parse(super::STARTER, std::path::Path::new("."), |_| None).expect("the starter is sound");
+        let config = crate::config::Config::parse(super::STARTER, std::path::Path::new("."), |_| None)
+            .expect("the starter is sound");
         assert_eq!(config.pipelines.len(), 1);
     }
 }

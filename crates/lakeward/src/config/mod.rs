@@ -7,12 +7,14 @@ mod output;
 mod pipeline;
 mod shaping;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lakeward_connectors::destinations::lake::LakeConfig;
+use lakeward_connectors::functions::FunctionConfig;
 use lakeward_model::units;
 use lakeward_server::{AuthConfig, ServerConfig, ServerLimits, TlsConfig};
 use schemars::JsonSchema;
@@ -120,6 +122,13 @@ pub(crate) struct FirehoseConfig {
     /// `CreateDeliveryStream`: the url's `{bucket}` stands for the bucket's
     /// name. Default `s3://{bucket}/` at AWS itself.
     pub(crate) buckets: LakeConfig,
+    /// What stands for the Lambda functions that clients name, by ARN or by
+    /// name: `{ my-function: { command: [python3, run_lambda.py, fn.py] } }`.
+    /// Default: the functions themselves, in AWS.
+    pub(crate) functions: BTreeMap<String, FunctionConfig>,
+    /// Whether to refuse what AWS refuses although it would work here, for
+    /// instance small buffers with dynamic partitioning. Default true.
+    pub(crate) strict: bool,
 }
 
 impl Default for FirehoseConfig {
@@ -128,6 +137,8 @@ impl Default for FirehoseConfig {
             account_id: String::from("000000000000"),
             region: String::from("us-east-1"),
             buckets: LakeConfig::at("s3://{bucket}/"),
+            functions: BTreeMap::new(),
+            strict: true,
         }
     }
 }
@@ -183,6 +194,7 @@ impl Config {
             .map_err(|problems| Problems { file: file.to_path_buf(), problems })?;
         config.state = folder.join(&config.state);
         config.firehose.buckets.resolve_in(folder);
+        config.firehose.functions.values_mut().for_each(|function| function.resolve_in(folder));
         Ok(config)
     }
 
@@ -240,6 +252,11 @@ impl Config {
             }
             problems.extend(pipeline.problems(&path));
         }
+        for (name, function) in &self.firehose.functions {
+            if let Err(error) = function.check() {
+                problems.push(Problem::new(format!("firehose.functions.{name}"), error.to_string()));
+            }
+        }
         problems
     }
 
@@ -252,6 +269,7 @@ impl Config {
             limits: self.limits.clone(),
             account_id: self.firehose.account_id.clone(),
             region: self.firehose.region.clone(),
+            firehose_strict: self.firehose.strict,
             ..ServerConfig::default()
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use lakeward_columnar::shape::{Processing, Shape};
 use lakeward_connectors::destinations::lake::LakeConfig;
+use lakeward_connectors::functions::FunctionConfig;
 use lakeward_engine::{BatchLimits, PipelineSpec};
 use lakeward_model::{StreamName, units};
 use schemars::JsonSchema;
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Problem;
 use super::output::OutputConfig;
-use super::shaping::{DedupConfig, SchemaConfig, SplitConfig, SqlConfig};
+use super::shaping::{self, DedupConfig, SchemaConfig, SplitConfig, SqlConfig};
 use crate::wiring;
 
 /// One stream to one destination.
@@ -33,6 +34,10 @@ pub(crate) struct PipelineConfig {
     /// Takes a record apart into several. Default not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) split: Option<SplitConfig>,
+    /// A function that every record goes through, in Firehose's transform
+    /// contract. Default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) lambda: Option<FunctionConfig>,
     /// A jq expression that gives an object of strings, for
     /// `!{partitionKeyFromQuery:…}` in the path. Default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -126,6 +131,10 @@ impl PipelineConfig {
         if let Some(Err(error)) = shape.sql.as_deref().map(wiring::compile_sql) {
             problems.push(Problem::new(format!("{path}.sql"), error.to_string()));
         }
+        if let Some(Err(error)) = self.lambda.as_ref().map(FunctionConfig::check) {
+            problems.push(Problem::new(format!("{path}.lambda.{}", error.setting), error.problem));
+        }
+        problems.extend(self.schema.problems(&format!("{path}.schema")));
         problems.extend(self.dedup.iter().flat_map(|dedup| dedup.problems(&format!("{path}.dedup"))));
         let DestinationConfig::Lake(lake) = &self.destination;
         if let Err(error) = lake.check() {
@@ -140,7 +149,7 @@ impl PipelineConfig {
             processing: Processing {
                 decompress: self.decompress.is_some(),
                 split: self.split.clone().map(SplitConfig::split),
-                lambda: None,
+                lambda: self.lambda.as_ref().map(shaping::lambda),
                 partition_query: self.partition_query.clone(),
                 delimiter: self.delimiter.clone(),
             },
@@ -158,6 +167,9 @@ impl PipelineConfig {
     pub(super) fn resolve_in(&mut self, folder: &Path) -> Result<(), Problem> {
         let DestinationConfig::Lake(lake) = &mut self.destination;
         lake.resolve_in(folder);
+        if let Some(function) = &mut self.lambda {
+            function.resolve_in(folder);
+        }
         match &mut self.sql {
             Some(sql) => sql.read_in(folder).map_err(|problem| Problem::new("sql", problem)),
             None => Ok(()),

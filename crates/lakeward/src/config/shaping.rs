@@ -4,18 +4,21 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lakeward_columnar::shape::{ColumnMode, Contract, Dedup, DedupKey, OnMismatch, Shape, Split};
+use lakeward_columnar::dotted;
+use lakeward_columnar::shape::{ColumnMode, Contract, Dedup, DedupKey, Lambda, OnMismatch, Shape, Split};
+use lakeward_connectors::functions::{FunctionConfig, OnUnavailable};
 use lakeward_model::units;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Problem;
 
-/// The columns of the records.
+/// The columns.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct SchemaConfig {
-    /// Whether new fields become columns. Default `evolve`.
+    /// Whether new fields (with `sql`: new columns of its result) become columns
+    /// of the files. Default `evolve`.
     pub(crate) contract: Contract,
     /// What becomes of a record with a value that fits no column. Default
     /// `rescue`: the value goes to `_rescued`.
@@ -32,6 +35,38 @@ impl Default for SchemaConfig {
     fn default() -> Self {
         let Shape { contract, on_mismatch, columns, column_limit, .. } = Shape::default();
         Self { contract, on_mismatch, columns, column_limit }
+    }
+}
+
+impl SchemaConfig {
+    pub(super) fn problems(&self, path: &str) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut names: Vec<&String> = Vec::new();
+        for name in self.columns.keys() {
+            let place = || format!("{path}.columns.{name}");
+            if dotted::split(name).is_none() {
+                problems.push(Problem::new(place(), "this is no dotted path of keys"));
+            } else if let Some(other) = names.iter().find(|other| dotted::collide(other, name)) {
+                let problem =
+                    format!("it differs from `{other}` only in case, which many engines do not see");
+                problems.push(Problem::new(place(), problem));
+            }
+            names.push(name);
+        }
+        problems
+    }
+}
+
+/// What a shape says of a function.
+pub(super) fn lambda(config: &FunctionConfig) -> Lambda {
+    Lambda {
+        function: serde_json::to_value(config.without_secrets()).expect("a configuration is plain data"),
+        name: config.name(),
+        bytes: config.size,
+        records: config.records,
+        retries: config.retries,
+        concurrency: config.concurrency,
+        wait: config.on_unavailable == OnUnavailable::Wait,
     }
 }
 
@@ -144,8 +179,9 @@ impl DedupConfig {
         if self.key == KeyConfig::Columns(Vec::new()) {
             problems.push(Problem::new(format!("{path}.key"), "a key has at least one column"));
         }
-        if self.window.is_zero() {
-            problems.push(Problem::new(format!("{path}.window"), "a window is longer than nothing"));
+        const CENTURY: Duration = Duration::from_secs(100 * 366 * 86_400);
+        if !(Duration::from_secs(1)..=CENTURY).contains(&self.window) {
+            problems.push(Problem::new(format!("{path}.window"), "a window has between 1s and 100 years"));
         }
         problems
     }

@@ -28,16 +28,12 @@ pub(super) fn differences(expect: &Expect, got: &Got) -> Vec<String> {
     }
     for one in &got.quarantined {
         if !expect.quarantined.iter().any(|refused| refused.record == one.record) {
-            differences.push(format!(
-                "record {} is in quarantine: {} ({})",
-                one.record, one.message, one.reason
-            ));
+            differences
+                .push(format!("record {} is in quarantine: {} ({})", one.record, one.message, one.reason));
         }
     }
-    let counts = [
-        ("filtered", expect.filtered, got.filtered),
-        ("duplicates", expect.duplicates, got.duplicates),
-    ];
+    let counts =
+        [("filtered", expect.filtered, got.filtered), ("duplicates", expect.duplicates, got.duplicates)];
     for (what, expected, came) in counts {
         if expected.is_some_and(|expected| expected != came) {
             differences.push(format!("{what}: {} expected, {came} came", expected.unwrap_or_default()));

@@ -43,9 +43,8 @@ pub(super) async fn run(config: &Config, case: &Case) -> anyhow::Result<Got> {
     let now = match &case.now {
         None => Timestamp(1_767_225_600_000_000),
         Some(text) => {
-            let at: jiff::Timestamp = text
-                .parse()
-                .map_err(|error| coded(Code::Usage, format!("{}: now: {error}", case.name)))?;
+            let at: jiff::Timestamp =
+                text.parse().map_err(|error| coded(Code::Usage, format!("{}: now: {error}", case.name)))?;
             Timestamp(at.as_microsecond())
         }
     };
