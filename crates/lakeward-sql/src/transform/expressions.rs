@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::temporal_conversions::timestamp_us_to_datetime;
@@ -21,7 +22,7 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::expressions::BinaryExpr;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
-use datafusion::sql::sqlparser::ast::{Expr as Syntax, visit_expressions};
+use datafusion::sql::sqlparser::ast::{Expr as Syntax, Value, visit_expressions};
 use lakeward_columnar::transform::{Pinned, Place, TransformError};
 use lakeward_model::{BatchId, Timestamp};
 
@@ -77,7 +78,9 @@ impl Planner {
         properties.config_options = Some(Arc::clone(&self.options));
         let expr = create_physical_expr(&expr, &schema, &properties, &PhysicalPlanningContext::default())?;
         let expr = expr.transform_up(checked).data()?;
+        // On no rows: errors that follow from the types alone.
         expr.data_type(schema.as_arrow())?;
+        expr.evaluate(&RecordBatch::new_empty(Arc::new(schema.as_arrow().clone())))?;
         Ok(Computed { expr, is_null })
     }
 
@@ -206,6 +209,8 @@ fn is_mismatch(error: &DataFusionError) -> bool {
         || text.contains("Failed to coerce")
         || text.contains("does not support")
         || text.contains("expects")
+        || text.contains("requires")
+        || text.contains("coercion failed")
         || text.contains("Internal error")
 }
 
@@ -301,6 +306,15 @@ pub(super) fn check(levels: &[Level]) -> std::result::Result<(), TransformError>
         let found = visit_expressions(expr, |part| {
             let mut columns = BTreeSet::new();
             columns_of(part, &mut columns);
+            if let Syntax::Cast { .. } = part {
+                let mut bare = part.clone();
+                if let Syntax::Cast { expr, .. } = &mut bare {
+                    **expr = Syntax::Value(Value::Null.with_empty_span());
+                }
+                if let Err(error) = planner.plan(&bare, &schema) {
+                    return ControlFlow::Break(refuse(place(part), message(&error)));
+                }
+            }
             if !columns.is_empty() || matches!(part, Syntax::Value(_)) {
                 return ControlFlow::Continue(());
             }

@@ -17,6 +17,7 @@ mod names;
 mod plain;
 mod plan;
 mod run;
+mod stack;
 mod statement;
 mod text;
 
@@ -57,8 +58,12 @@ impl SqlTransform {
     /// whatever the columns are. The message says what to do; the caller shows
     /// it with the place, and does not start the pipeline.
     pub fn compile(sql: &str) -> Result<Self, TransformError> {
-        let levels = statement::read(sql)?;
-        expressions::check(&levels)?;
+        let compile = || {
+            let levels = statement::read(sql)?;
+            expressions::check(&levels)?;
+            Ok(levels)
+        };
+        let levels = stack::deep(compile).unwrap_or_else(|| Err(no_thread()))?;
         let reads = levels::reads(&levels).map(|reads| reads.into_iter().collect());
         let is_pinned = levels::is_pinned(&levels);
         Ok(Self { levels, reads, is_pinned, cache: Mutex::new(None) })
@@ -74,10 +79,15 @@ impl SqlTransform {
         {
             return Ok(Arc::clone(&cached.program));
         }
-        let program = Arc::new(plan::plan(&self.levels, schema, *pinned)?);
+        let program = stack::deep(|| plan::plan(&self.levels, schema, *pinned)).unwrap_or_else(|| Err(no_thread()))?;
+        let program = Arc::new(program);
         *cache = Some(Cached { schema: Arc::clone(schema), pinned: key, program: Arc::clone(&program) });
         Ok(program)
     }
+}
+
+fn no_thread() -> TransformError {
+    TransformError { message: String::from("there is no thread to plan the SQL on"), place: None }
 }
 
 impl Transform for SqlTransform {

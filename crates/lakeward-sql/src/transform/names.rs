@@ -78,7 +78,7 @@ impl Scope {
         if self.names.iter().any(|known| known == name) {
             return Ok(());
         }
-        let is_sibling = level.iter().any(|(sibling, _)| sibling == name);
+        let is_sibling = level.iter().any(|(sibling, itself)| sibling == name && !itself);
         if self.open && !self.gone.iter().any(|gone| gone == name) {
             return Ok(());
         }

@@ -19,6 +19,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::value::RawValue;
 
 use super::access::json_field;
+use crate::transform::expressions::type_name;
 
 /// A step into JSON.
 #[derive(Debug, Clone, Copy)]
@@ -181,7 +182,7 @@ pub(in crate::transform) fn arrays(array: &ArrayRef) -> Result<ArrayRef> {
 fn check_text(name: &str, data_type: Option<&DataType>) -> Result<()> {
     match data_type {
         Some(DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 | DataType::Null) => Ok(()),
-        Some(other) => plan_err!("{name} reads JSON text, not {other}; for objects and lists write a['field'] or a[1]"),
+        Some(other) => plan_err!("{name} reads JSON text, not {}; for objects and lists write a['field'] or a[1]", type_name(other)),
         None => plan_err!("{name} takes the text first"),
     }
 }

@@ -71,7 +71,7 @@ fn from_floats(array: &ArrayRef) -> Result<ColumnarValue> {
         if micros.is_finite() && micros.abs() < 9.2e15 {
             return Ok(micros as i64 * 1_000);
         }
-        exec_err!("{seconds} is no time in seconds since 1970; for milliseconds there is to_timestamp_millis")
+        exec_err!("{seconds:?} is no time in seconds since 1970; for milliseconds there is to_timestamp_millis")
     })?;
     Ok(ColumnarValue::Array(Arc::new(times)))
 }
@@ -98,6 +98,8 @@ impl ScalarUDFImpl for Sha256Hex {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let rows = args.number_rows;
+        let return_field = Arc::new(Field::new("sha256", DataType::Binary, true));
+        let args = ScalarFunctionArgs { return_field, ..args };
         let digests = self.inner.invoke_with_args(args)?.cast_to(&DataType::Binary, None)?.to_array(rows)?;
         let mut texts = StringBuilder::with_capacity(rows, rows * 64);
         for digest in digests.as_binary::<i32>() {

@@ -115,6 +115,7 @@ fn deep_statements_are_refused() {
         format!("SELECT {}a{} AS x FROM input", "upper(".repeat(5_000), ")".repeat(5_000)),
     ];
     for sql in deep {
+        eprintln!("{}", &sql[..40]);
         let refused = SqlTransform::compile(&sql);
         if let Ok(transform) = refused {
             assert!(sql.contains("['b']"));
@@ -122,6 +123,7 @@ fn deep_statements_are_refused() {
             transform.apply(&rows, &super::pinned()).unwrap();
         }
     }
+    eprintln!("long");
     let long = format!("SELECT {} AS x FROM input", vec!["a = 'b'"; 150].join(" OR "));
     assert_eq!(outcome(&long, "{\"a\":\"b\"}"), "{\"x\":true}\n");
 }
