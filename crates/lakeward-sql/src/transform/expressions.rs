@@ -126,12 +126,13 @@ impl Planner {
         {
             return refuse(
                 at,
-                format!(
-                    "{} cannot be applied to {types}{}",
-                    function.name(),
-                    functions::usage(function)
-                ),
+                format!("{} cannot be applied to {types}{}", function.name(), functions::usage(function)),
             );
+        }
+        if let Syntax::BinaryOp { op, .. } = &part
+            && why.to_string().contains("coerce")
+        {
+            return refuse(at, format!("`{op}` cannot be applied to {types}; CAST one of them"));
         }
         let types = if types.is_empty() { types } else { format!(" ({types})") };
         refuse(at, format!("{}: {}{types}", short(&part.to_string(), 60), message(&why)))

@@ -144,7 +144,9 @@ fn level_reads(level: &Level, wanted: Option<&BTreeSet<String>>) -> Option<BTree
 pub(super) fn is_pinned(levels: &[Level]) -> bool {
     let asks = |expr: &Expr| {
         visit_expressions(expr, |part| match part {
-            Expr::Function(call) if PINNED.contains(&call.name.to_string().as_str()) => ControlFlow::Break(()),
+            Expr::Function(call) if PINNED.contains(&call.name.to_string().as_str()) => {
+                ControlFlow::Break(())
+            }
             _ => ControlFlow::Continue(()),
         })
         .is_break()

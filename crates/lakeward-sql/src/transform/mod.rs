@@ -79,7 +79,8 @@ impl SqlTransform {
         {
             return Ok(Arc::clone(&cached.program));
         }
-        let program = stack::deep(|| plan::plan(&self.levels, schema, *pinned)).unwrap_or_else(|| Err(no_thread()))?;
+        let program =
+            stack::deep(|| plan::plan(&self.levels, schema, *pinned)).unwrap_or_else(|| Err(no_thread()))?;
         let program = Arc::new(program);
         *cache = Some(Cached { schema: Arc::clone(schema), pinned: key, program: Arc::clone(&program) });
         Ok(program)

@@ -167,7 +167,7 @@ impl VisitorMut for Names<'_> {
     type Break = TransformError;
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<TransformError> {
-        self.depth += 1 ;
+        self.depth += 1;
         match self.enter(expr) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => ControlFlow::Break(error),
@@ -200,9 +200,7 @@ impl Names<'_> {
                 *expr = self.path(names)?;
                 Ok(())
             }
-            Expr::CompoundFieldAccess { access_chain, .. } => {
-                access_chain.iter_mut().try_for_each(subscript)
-            }
+            Expr::CompoundFieldAccess { access_chain, .. } => access_chain.iter_mut().try_for_each(subscript),
             Expr::Function(function) => {
                 if let Some(argument) = self.function(function)? {
                     let span = function.span();
@@ -277,7 +275,10 @@ impl Names<'_> {
         let at = place(function);
         let mut name = function.name.to_string().to_lowercase();
         if function.over.is_some() {
-            return Err(refuse(at, "window functions are not possible: a transform sees one record at a time"));
+            return Err(refuse(
+                at,
+                "window functions are not possible: a transform sees one record at a time",
+            ));
         }
         if name == "unnest" {
             return match std::mem::replace(&mut function.args, FunctionArguments::None) {

@@ -220,9 +220,10 @@ fn stage(
     let mut after: Vec<FieldRef> = Vec::with_capacity(wanted.len());
     for Wanted { name, expr, place, .. } in wanted {
         let (computed, is_untyped) = lenient(planner, expr, &within, *place)?;
-        let field = computed.expr.return_field(&within).map_err(|error| {
-            planner.explain(expr, &within, &error, *place)
-        })?;
+        let field = computed
+            .expr
+            .return_field(&within)
+            .map_err(|error| planner.explain(expr, &within, &error, *place))?;
         let field = match is_untyped {
             true => Field::new(name, DataType::Null, true),
             false => output_field(name, &field),

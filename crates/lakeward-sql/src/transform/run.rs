@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, RecordBatch, RecordBatchOptions, UInt32Array, UInt64Array,
-    new_empty_array,
+    Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, RecordBatch, RecordBatchOptions,
+    UInt32Array, UInt64Array, new_empty_array,
 };
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::{FilterBuilder, concat, prep_null_mask_filter, take};
@@ -55,7 +55,10 @@ pub(super) fn run(program: &Program, rows: &RecordBatch) -> Result<Transformed, 
         if runner.made > MADE_MAX {
             return Err(refuse(
                 None,
-                format!("a batch would hold more than {} MiB after the SQL; make `batch.size` smaller", MADE_MAX >> 20),
+                format!(
+                    "a batch would hold more than {} MiB after the SQL; make `batch.size` smaller",
+                    MADE_MAX >> 20
+                ),
             ));
         }
     }
@@ -271,7 +274,8 @@ impl Stage {
         let mut columns = columns.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
         columns.push(match elements.first() {
             Some(first) if is_dense => values.values().slice(*first as usize, elements.len()),
-            _ => take(values.values(), &UInt32Array::from(elements), None).map_err(|error| error.to_string())?,
+            _ => take(values.values(), &UInt32Array::from(elements), None)
+                .map_err(|error| error.to_string())?,
         });
         let sources = indices.values().iter().map(|index| match &part.sources {
             Some(sources) => sources[*index as usize],
@@ -310,7 +314,8 @@ fn below(above: u64, position: u64) -> u64 {
 
 fn batch(schema: &Arc<Schema>, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch, String> {
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(|error| error.to_string())
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
+        .map_err(|error| error.to_string())
 }
 
 fn evaluate(expr: &Arc<dyn PhysicalExpr>, batch: &RecordBatch, name: &str) -> Result<ArrayRef, String> {

@@ -60,7 +60,10 @@ impl Reader {
         let outside = self.tables.len();
         if let Some(with) = &query.with {
             if with.recursive {
-                return Err(refuse(place(with), "WITH RECURSIVE is not possible: rows do not see each other"));
+                return Err(refuse(
+                    place(with),
+                    "WITH RECURSIVE is not possible: rows do not see each other",
+                ));
             }
             for cte in &with.cte_tables {
                 if !cte.alias.columns.is_empty() {
@@ -77,7 +80,9 @@ impl Reader {
             SetExpr::Query(inner) => self.query(inner),
             SetExpr::SetOperation { op, right, .. } => Err(refuse(
                 place(&**right),
-                format!("{op} is not possible: one record gives its rows in one SELECT; use CASE, or two pipelines on one stream"),
+                format!(
+                    "{op} is not possible: one record gives its rows in one SELECT; use CASE, or two pipelines on one stream"
+                ),
             )),
             other => Err(refuse(place(other), "only a SELECT is allowed: SELECT … FROM input")),
         };

@@ -42,7 +42,7 @@ pub(super) fn similar<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) 
     names
         .into_iter()
         .map(|known| (strsim::damerau_levenshtein(&lower, &known.to_lowercase()), known))
-        .filter(|(distance, known)| *distance <= 1 + known.len().min(lower.len()) / 4)
+        .filter(|(distance, known)| *distance <= known.len().max(lower.len()) / 3)
         .min_by_key(|(distance, known)| (*distance, *known))
         .map(|(_, known)| known)
 }

@@ -130,7 +130,8 @@ impl ScalarUDFImpl for Access {
 fn reached(field: &Field, keys: &[Key<'_>]) -> Field {
     let Some((first, rest)) = keys.split_first() else { return field.clone() };
     match (field.data_type(), first) {
-        (DataType::Struct(fields), Key::Name(name)) => match fields.iter().find(|field| field.name() == name) {
+        (DataType::Struct(fields), Key::Name(name)) => match fields.iter().find(|field| field.name() == name)
+        {
             Some(field) => reached(field, rest),
             None => Field::new("", DataType::Null, true),
         },

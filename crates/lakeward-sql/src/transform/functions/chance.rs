@@ -5,9 +5,7 @@ use std::sync::Arc;
 use arrow::array::{AsArray, Float64Array, StringBuilder};
 use arrow::datatypes::{DataType, UInt32Type, UInt64Type};
 use datafusion::common::{Result, ScalarValue, exec_err};
-use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
-};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 use lakeward_model::BatchId;
 use xxhash_rust::xxh3::xxh3_128;
 

@@ -120,7 +120,8 @@ impl ScalarUDFImpl for Get {
             }
             Kind::Float => {
                 let mut floats = Float64Builder::with_capacity(texts.len());
-                found.for_each(|raw| floats.append_option(raw.and_then(|raw| serde_json::from_str(raw).ok())));
+                found
+                    .for_each(|raw| floats.append_option(raw.and_then(|raw| serde_json::from_str(raw).ok())));
                 Arc::new(floats.finish())
             }
             Kind::Bool => {
@@ -182,7 +183,10 @@ pub(in crate::transform) fn arrays(array: &ArrayRef) -> Result<ArrayRef> {
 fn check_text(name: &str, data_type: Option<&DataType>) -> Result<()> {
     match data_type {
         Some(DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 | DataType::Null) => Ok(()),
-        Some(other) => plan_err!("{name} reads JSON text, not {}; for objects and lists write a['field'] or a[1]", type_name(other)),
+        Some(other) => plan_err!(
+            "{name} reads JSON text, not {}; for objects and lists write a['field'] or a[1]",
+            type_name(other)
+        ),
         None => plan_err!("{name} takes the text first"),
     }
 }
@@ -226,7 +230,8 @@ fn int(raw: &str) -> Option<i64> {
     raw.parse().ok().or_else(|| {
         let float: f64 = serde_json::from_str(raw).ok()?;
         // 2^63 is the first float that is too large.
-        let fits = float.trunc() == float && (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&float);
+        let fits = float.trunc() == float
+            && (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&float);
         fits.then_some(float as i64)
     })
 }

@@ -71,7 +71,9 @@ fn from_floats(array: &ArrayRef) -> Result<ColumnarValue> {
         if micros.is_finite() && micros.abs() < 9.2e15 {
             return Ok(micros as i64 * 1_000);
         }
-        exec_err!("{seconds:?} is no time in seconds since 1970; for milliseconds there is to_timestamp_millis")
+        exec_err!(
+            "{seconds:?} is no time in seconds since 1970; for milliseconds there is to_timestamp_millis"
+        )
     })?;
     Ok(ColumnarValue::Array(Arc::new(times)))
 }

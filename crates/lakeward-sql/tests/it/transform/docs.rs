@@ -28,7 +28,8 @@ fn every_function_of_the_page_exists() {
     let page = include_str!("../../../../../docs/sql.md");
     let list = page.split("## All functions").nth(1).unwrap().split("`lpad`, ").next().unwrap();
     let names = list.split('`').skip(1).step_by(2);
-    for name in names.filter(|name| name.starts_with(|c: char| c.is_ascii_lowercase()) && !name.contains('(')) {
+    for name in names.filter(|name| name.starts_with(|c: char| c.is_ascii_lowercase()) && !name.contains('('))
+    {
         // Too few arguments, but not unknown.
         let outcome = outcome(&format!("SELECT {name}() AS x FROM input"), "{}");
         assert!(!outcome.contains("there is no function"), "{name}: {outcome}");

@@ -33,7 +33,12 @@ fn records(count: u64, seed: u64) -> String {
         let s = if next(7) == 0 { format!("x{}", next(9)) } else { next(100).to_string() };
         let list: Vec<String> = (0..next(4)).map(|_| next(6).to_string()).collect();
         let list = if next(5) == 0 { String::from("null") } else { format!("[{}]", list.join(",")) };
-        lines += &format!("{{\"id\":{id},\"n\":{},\"s\":\"{s}\",\"l\":{list},\"o\":{{\"k\":\"k{}\",\"v\":{}}}}}\n", next(10), next(3), next(5));
+        lines += &format!(
+            "{{\"id\":{id},\"n\":{},\"s\":\"{s}\",\"l\":{list},\"o\":{{\"k\":\"k{}\",\"v\":{}}}}}\n",
+            next(10),
+            next(3),
+            next(5)
+        );
     }
     lines
 }
@@ -76,7 +81,8 @@ fn what_a_row_gives_does_not_depend_on_the_rows_around_it() {
 #[test]
 fn exactly_the_rows_at_fault_fail() {
     let lines = records(5_000, 99);
-    let expected: Vec<u32> = lines.lines().zip(0..).filter(|(line, _)| line.contains("\"s\":\"x")).map(|(_, row)| row).collect();
+    let expected: Vec<u32> =
+        lines.lines().zip(0..).filter(|(line, _)| line.contains("\"s\":\"x")).map(|(_, row)| row).collect();
     assert!(expected.len() > 500);
     let transform = SqlTransform::compile("SELECT CAST(s AS BIGINT) AS s FROM input").unwrap();
     let done = transform.apply(&rows(&lines, transform.reads(), &[]), &pinned()).unwrap();
