@@ -1,1 +1,5 @@
 //! SQL on records and on the lake.
+
+pub mod transform;
+
+pub use transform::SqlTransform;
