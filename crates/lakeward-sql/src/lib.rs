@@ -1,1 +1,3 @@
 //! SQL on records and on the lake.
+
+pub mod query;

@@ -1,0 +1,8 @@
+//! Queries on files as a lake has them.
+
+mod answers;
+mod folders;
+mod formats;
+mod lake;
+mod reading;
+mod refusals;
