@@ -112,14 +112,32 @@ fn of_source(error: &(dyn std::error::Error + 'static)) -> QueryError {
         }
         cause = error.source();
     }
-    QueryError::Data(clean(&error.to_string()))
+    of_text(&error.to_string())
+}
+
+/// An error of which only the text is left: the Parquet reader makes one of
+/// what the store said of a footer.
+fn of_text(text: &str) -> QueryError {
+    if !text.contains("Object Store error: ") {
+        return QueryError::Data(clean(text));
+    }
+    let file = text.split_once("for file ").and_then(|(_, rest)| rest.split_once(": "));
+    match file {
+        Some((file, said)) if said.contains("not found") => missing(file),
+        Some((file, said)) => QueryError::Unavailable(format!("{file} cannot be read: {}", clean(said))),
+        None => QueryError::Unavailable(format!("the lake cannot be read: {}", clean(text))),
+    }
+}
+
+fn missing(file: &str) -> QueryError {
+    QueryError::Unavailable(format!(
+        "the ledger says that {file} was delivered, but it is not there; `lakeward audit` tells more"
+    ))
 }
 
 fn of_store(error: &object_store::Error) -> QueryError {
     match error {
-        object_store::Error::NotFound { path, .. } => QueryError::Unavailable(format!(
-            "the ledger says that {path} was delivered, but it is not there; `lakeward audit` tells more"
-        )),
+        object_store::Error::NotFound { path, .. } => missing(path),
         other => QueryError::Unavailable(format!("the lake cannot be read: {other}")),
     }
 }
@@ -153,7 +171,8 @@ fn syntax(message: &str) -> String {
 
 /// The message without the prefixes and the advice that are about DataFusion.
 fn clean(message: &str) -> String {
-    const PREFIXES: [&str; 12] = [
+    const PREFIXES: [&str; 13] = [
+        "Object Store error: ",
         "DataFusion error: ",
         "Error during planning: ",
         "Execution error: ",

@@ -111,7 +111,9 @@ async fn tables(config: &Config) -> anyhow::Result<Vec<Table>> {
             output: spec.shape.output.clone(),
         });
     }
-    anyhow::ensure!(!tables.is_empty(), coded(Code::Usage, "there is no pipeline, so there is no table"));
+    if tables.is_empty() {
+        return Err(coded(Code::Usage, "there is no pipeline, so there is no table"));
+    }
     Ok(tables)
 }
 
