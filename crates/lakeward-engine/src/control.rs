@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use lakeward_columnar::schema::TableSchema;
 use lakeward_model::StreamName;
 
 use crate::engine::Shared;
@@ -122,6 +123,15 @@ impl Control {
         limit: usize,
     ) -> Result<Vec<BatchRecord>, ControlError> {
         self.shared.on_ledger(move |ledger| ledger.batches(after.as_ref(), limit)).await
+    }
+
+    /// The columns of a pipeline's files so far; none before its first batch.
+    ///
+    /// # Errors
+    /// [`ControlError::Failed`] if the ledger cannot be read.
+    pub async fn schema(&self, name: &str) -> Result<TableSchema, ControlError> {
+        let name = name.to_string();
+        self.shared.on_ledger(move |ledger| Ok(ledger.schemas(&name)?.table)).await
     }
 
     /// Records of a stream as they were received, for a person to look at.

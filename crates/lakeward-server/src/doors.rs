@@ -70,6 +70,7 @@ impl Doors {
             .route("/firehose/{stream}", post(delivery::post))
             .route("/v1/status", get(inspect::status))
             .route("/v1/pipelines", get(inspect::pipelines))
+            .route("/v1/pipelines/{pipeline}/schema", get(inspect::schema))
             .route("/v1/batches", get(inspect::batches))
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(ready))

@@ -37,6 +37,18 @@ pub(crate) async fn pipelines(State(doors): State<Arc<Doors>>, headers: HeaderMa
     answer(&doors.control.list_made())
 }
 
+/// `GET /v1/pipelines/{pipeline}/schema`: the columns of its files so far.
+pub(crate) async fn schema(
+    State(doors): State<Arc<Doors>>,
+    headers: HeaderMap,
+    Path(pipeline): Path<String>,
+) -> Response<Body> {
+    if !doors.gate.bearer(&headers) {
+        return Refusal::unauthorized().into_response();
+    }
+    finish(doors.control.schema(&pipeline).await)
+}
+
 /// Which batches.
 #[derive(Debug, Deserialize)]
 pub(crate) struct BatchesAfter {

@@ -58,6 +58,8 @@ enum Command {
     Tail(commands::tail::Tail),
     /// List what lies in the lake.
     Ls(commands::ls::Ls),
+    /// Ask with SQL what pipelines have delivered.
+    Query(commands::query::Query),
     /// Prove that nothing was lost or doubled: the ledger against the lake.
     Audit(commands::audit::Audit),
     /// Explain and repair the journal on disk.
@@ -101,6 +103,7 @@ async fn run(command: Command, out: &terminal::Output) -> anyhow::Result<exit::C
         Command::Status(status) => status.run(out).await,
         Command::Tail(tail) => tail.run(out).await,
         Command::Ls(ls) => ls.run(out).await,
+        Command::Query(query) => Box::pin(query.run(out)).await,
         Command::Audit(audit) => audit.run(out).await,
         Command::Fsck(fsck) => fsck.run(out),
         Command::Schema => {

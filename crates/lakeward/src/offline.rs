@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lakeward_columnar::schema::TableSchema;
 use lakeward_engine::{BatchKey, BatchRecord, Ledger, PipelineState, PipelineStatus, StateLock};
 use lakeward_journal::Journal;
 use lakeward_model::clock::{Clock, SystemClock};
@@ -46,6 +47,11 @@ impl Offline {
     /// Committed batches, those behind `after`.
     pub(crate) fn batches(&self, after: Option<&BatchKey>, limit: usize) -> anyhow::Result<Vec<BatchRecord>> {
         Ok(self.ledger.batches(after, limit)?)
+    }
+
+    /// The columns of a pipeline's files so far.
+    pub(crate) fn schema(&self, pipeline: &str) -> anyhow::Result<TableSchema> {
+        Ok(self.ledger.schemas(pipeline)?.table)
     }
 
     /// Pipelines that were made through an API.

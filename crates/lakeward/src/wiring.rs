@@ -10,6 +10,7 @@ use lakeward_connectors::functions::{self, FunctionConfig};
 use lakeward_engine::lambda::StreamArn;
 use lakeward_engine::{Connectors, Opened};
 use lakeward_model::Function;
+use lakeward_sql::SqlTransform;
 use serde::Deserialize;
 
 use crate::config::{Config, DestinationConfig};
@@ -153,6 +154,5 @@ impl Functions {
 
 /// Compiles a pipeline's SQL.
 pub(crate) fn compile_sql(sql: &str) -> Result<Arc<dyn Transform>, TransformError> {
-    let _ = sql;
-    Err(TransformError { message: String::from("SQL is not linked yet"), place: None })
+    SqlTransform::compile(sql).map(|compiled| Arc::new(compiled) as Arc<dyn Transform>)
 }

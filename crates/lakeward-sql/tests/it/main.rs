@@ -1,3 +1,9 @@
-//! The tests of this crate that use it from outside.
+//! SQL on records and on files as a lake has them.
 
+mod answers;
+mod folders;
+mod formats;
+mod lake;
+mod reading;
+mod refusals;
 mod transform;

@@ -8,6 +8,7 @@ pub(crate) mod dev;
 pub(crate) mod fsck;
 pub(crate) mod init;
 pub(crate) mod ls;
+pub(crate) mod query;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod tail;

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use lakeward_columnar::schema::TableSchema;
 use lakeward_engine::{BatchKey, BatchRecord, PipelineSpec, PipelineStatus};
 
 use crate::commands::dev;
@@ -112,6 +113,17 @@ impl Inspected {
         }
     }
 
+    /// The columns of a pipeline's files so far; `None` if the process that runs
+    /// is an older release, which does not tell.
+    pub(crate) async fn schema(&self, pipeline: &str) -> anyhow::Result<Option<TableSchema>> {
+        match self {
+            Self::Remote(remote) => {
+                Ok(remote.get(&format!("/v1/pipelines/{}/schema", in_path(pipeline))).await.ok())
+            }
+            Self::Offline(offline) => offline.schema(pipeline).map(Some),
+        }
+    }
+
     /// Every pipeline: those of the configuration and those made through an
     /// API.
     pub(crate) async fn pipelines(&self, config: &Config) -> anyhow::Result<Vec<PipelineSpec>> {
@@ -130,12 +142,15 @@ impl Inspected {
     }
 }
 
+fn in_path(name: &str) -> percent_encoding::PercentEncode<'_> {
+    percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC)
+}
+
 fn batches_path(after: Option<&BatchKey>) -> String {
     match after {
         None => format!("/v1/batches?limit={BATCHES_AT_ONCE}"),
         Some(BatchKey { pipeline, source, from }) => {
-            let pipeline =
-                percent_encoding::utf8_percent_encode(pipeline, percent_encoding::NON_ALPHANUMERIC);
+            let pipeline = in_path(pipeline);
             format!("/v1/batches?limit={BATCHES_AT_ONCE}&pipeline={pipeline}&source={source}&from={from}")
         }
     }

@@ -43,6 +43,11 @@ impl Local {
         Ok(Self { root: root.into(), swept: Arc::new(Once::new()) })
     }
 
+    /// The folder, absolute.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
     pub(super) async fn put(&self, file: &DataFile) -> Result<Put, Failure> {
         let (place, path, body) = (self.clone(), file.path.clone(), file.body.clone());
         self.blocking("write", &file.path, move || place.put_now(&path, &body)).await

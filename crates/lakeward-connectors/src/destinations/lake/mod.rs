@@ -5,6 +5,7 @@
 
 mod config;
 mod local;
+mod reader;
 mod s3;
 
 use std::fmt;
@@ -21,6 +22,7 @@ use lakeward_model::{
 use config::Location;
 pub use config::{LakeConfig, LakeConfigError, ServerSideEncryption};
 use local::Local;
+pub use reader::LakeReader;
 use s3::S3;
 
 /// Folders below the root that are ours and are never listed.

@@ -61,6 +61,16 @@ impl S3 {
         Ok(Self { store, bucket, prefix, multipart_size: config.multipart_size, unconditional })
     }
 
+    /// The bucket alone, with a few more tries when the store fails for a
+    /// moment: for reading, which the engine's retry loop has no part in.
+    pub(super) fn for_reading(config: &LakeConfig, bucket: &str) -> Result<AmazonS3, LakeConfigError> {
+        let retry = RetryConfig { max_retries: 3, ..RetryConfig::default() };
+        builder(config, bucket)
+            .with_retry(retry)
+            .build()
+            .map_err(|error| LakeConfigError::Setting { setting: "url", problem: error.to_string() })
+    }
+
     pub(super) async fn put(&self, file: &DataFile) -> Result<Put, Failure> {
         if file.body.len() as u64 > self.multipart_size {
             return self.put_in_parts(file).await;
