@@ -48,6 +48,20 @@ impl StoredRecord {
         }
     }
 
+    /// Its bytes.
+    #[must_use]
+    pub fn bytes(&self) -> Cow<'_, [u8]> {
+        match (&self.data, &self.data_hex) {
+            (Some(text), _) => Cow::Borrowed(text.as_bytes()),
+            (None, Some(hex)) => {
+                let digits = hex.as_bytes().chunks(2);
+                let byte = |pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap_or_default(), 16);
+                Cow::Owned(digits.map(|pair| byte(pair).unwrap_or_default()).collect())
+            }
+            (None, None) => Cow::Borrowed(&[]),
+        }
+    }
+
     /// The record on one line, for a terminal: control characters escaped.
     #[must_use]
     pub fn text(&self) -> Cow<'_, str> {

@@ -38,6 +38,13 @@ impl Output {
         }
     }
 
+    /// Prints a line for people beside the result: to standard error.
+    pub(crate) fn note(&self, line: impl AsRef<str>) {
+        if !self.json {
+            eprintln!("{}", line.as_ref());
+        }
+    }
+
     /// A progress bar over `total` things; hidden for machines and pipes.
     pub(crate) fn progress(&self, total: u64, what: &str) -> ProgressBar {
         let bar = ProgressBar::new(total);
