@@ -29,6 +29,7 @@ pub(super) struct Level {
 
 /// An entry of the SELECT list.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "there are few, and most are the large one")]
 pub(super) enum Item {
     /// `*`
     All(Wildcard),

@@ -36,6 +36,8 @@ pub(super) struct Program {
 pub(super) struct Stage {
     /// The columns before it.
     pub(super) before: SchemaRef,
+    /// Those of them that the expressions read; the others end here.
+    pub(super) kept: Vec<usize>,
     /// WHERE.
     pub(super) filter: Option<Arc<dyn PhysicalExpr>>,
     /// The list whose elements become rows, and what kind of column it is.
@@ -53,7 +55,7 @@ pub(super) struct Stage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lists {
     /// As lists.
-    Lists,
+    Native,
     /// As JSON text.
     Json,
     /// There are none.
@@ -199,7 +201,10 @@ fn stage(
         Some(expr) => Some(condition(planner, expr, &before)?),
         None => None,
     };
-    let mut fields = fields;
+    let mut names = BTreeSet::new();
+    wanted.iter().for_each(|wanted| columns_of(&wanted.expr, &mut names));
+    let kept: Vec<usize> = (0..fields.len()).filter(|index| names.contains(fields[*index].name())).collect();
+    let mut fields: Vec<FieldRef> = kept.iter().map(|index| Arc::clone(&fields[*index])).collect();
     let unnest = match &level.unnest {
         Some(expr) => {
             let (computed, item, lists) = unnested(planner, expr, &before)?;
@@ -208,8 +213,6 @@ fn stage(
         }
         None => None,
     };
-    let mut names = BTreeSet::new();
-    wanted.iter().for_each(|wanted| columns_of(&wanted.expr, &mut names));
     let numbered = names.contains(ROW);
     if numbered {
         fields.push(Arc::new(Field::new(ROW, DataType::UInt32, false)));
@@ -231,7 +234,7 @@ fn stage(
         after.push(Arc::new(field));
         exprs.push((name.clone(), computed.expr));
     }
-    Ok((Stage { before, filter, unnest, within, numbered, exprs }, after))
+    Ok((Stage { before, kept, filter, unnest, within, numbered, exprs }, after))
 }
 
 fn condition(
@@ -263,7 +266,7 @@ fn unnested(
     match field.data_type() {
         DataType::List(item) => {
             let item = item.as_ref().clone().with_nullable(true);
-            Ok((computed, item, Lists::Lists))
+            Ok((computed, item, Lists::Native))
         }
         DataType::Null => Ok((computed, Field::new("", DataType::Null, true), Lists::Nothing)),
         DataType::Utf8 => {

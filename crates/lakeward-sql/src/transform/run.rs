@@ -42,6 +42,9 @@ struct Part {
     sources: Option<Vec<u32>>,
     /// What tells the rows of one input row apart.
     subs: Option<Vec<u64>>,
+    /// About the bytes of all output columns, if rows are repeated; else of
+    /// those that were computed.
+    bytes: usize,
 }
 
 /// Runs the program.
@@ -79,7 +82,7 @@ impl Runner<'_> {
     fn solve(&mut self, from: usize, count: usize) {
         match self.slice(from, count) {
             Ok(part) => {
-                self.made += part.columns.iter().map(|column| column.get_buffer_memory_size()).sum::<usize>();
+                self.made += part.bytes;
                 self.parts.push((from, part));
             }
             Err(message) if count == 1 => self.failed.push(FailedRow { row: row(from), message }),
@@ -97,6 +100,7 @@ impl Runner<'_> {
             rows: count,
             sources: None,
             subs: None,
+            bytes: 0,
         };
         for stage in &self.program.stages {
             part = stage.apply(part, from)?;
@@ -107,6 +111,20 @@ impl Runner<'_> {
             .map(plain)
             .collect::<Result<_, _>>()
             .map_err(|error| short(&error.to_string(), 240))?;
+        part.bytes = part.columns.iter().map(bytes_of).sum();
+        if let (Some(sources), Some(_)) = (&part.sources, &part.subs) {
+            let passed: Vec<_> = self
+                .program
+                .outputs
+                .iter()
+                .filter_map(|output| match output {
+                    Output::Passed(index) => Some(self.rows.column(*index).slice(from, count)),
+                    Output::Made(_) => None,
+                })
+                .collect();
+            let parents: Vec<u32> = sources.iter().map(|source| source - row(from)).collect();
+            part.bytes += size(&passed, &parents)?;
+        }
         Ok(part)
     }
 
@@ -191,6 +209,8 @@ impl Stage {
     fn apply(&self, mut part: Part, from: usize) -> Result<Part, String> {
         if let Some(condition) = &self.filter {
             part = self.filtered(condition, part, from)?;
+        } else if self.unnest.is_none() {
+            part.columns = self.kept(&part.columns);
         }
         if let Some((list, lists)) = &self.unnest {
             part = self.unnested(list, *lists, part, from)?;
@@ -209,6 +229,11 @@ impl Stage {
         Ok(Part { columns: columns.collect::<Result<_, _>>()?, ..Part { columns: Vec::new(), ..part } })
     }
 
+    /// The columns that the expressions read.
+    fn kept(&self, columns: &[ArrayRef]) -> Vec<ArrayRef> {
+        self.kept.iter().map(|index| Arc::clone(&columns[*index])).collect()
+    }
+
     fn filtered(&self, condition: &Arc<dyn PhysicalExpr>, part: Part, from: usize) -> Result<Part, String> {
         let batch = batch(&self.before, part.columns, part.rows)?;
         let mask = evaluate(condition, &batch, "WHERE")?;
@@ -218,11 +243,15 @@ impl Stage {
             // NULL for all.
             None => BooleanArray::from(vec![false; part.rows]),
         };
+        let columns = match self.unnest {
+            Some(_) => batch.columns().to_vec(),
+            None => self.kept(batch.columns()),
+        };
         if mask.true_count() == part.rows {
-            return Ok(Part { columns: batch.columns().to_vec(), ..part });
+            return Ok(Part { columns, ..part });
         }
         let predicate = FilterBuilder::new(&mask).optimize().build();
-        let columns = batch.columns().iter().map(|column| predicate.filter(column));
+        let columns = columns.iter().map(|column| predicate.filter(column));
         let columns = columns.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
         let kept: Vec<usize> = mask.values().set_indices().collect();
         let sources = match &part.sources {
@@ -230,7 +259,7 @@ impl Stage {
             None => kept.iter().map(|index| row(from + index)).collect(),
         };
         let subs = part.subs.as_ref().map(|subs| kept.iter().map(|index| subs[*index]).collect());
-        Ok(Part { columns, rows: kept.len(), sources: Some(sources), subs })
+        Ok(Part { columns, rows: kept.len(), sources: Some(sources), subs, bytes: 0 })
     }
 
     fn unnested(
@@ -243,12 +272,19 @@ impl Stage {
         let batch = batch(&self.before, part.columns, part.rows)?;
         let values = evaluate(list, &batch, "unnest")?;
         let values = match lists {
-            Lists::Lists => values,
+            Lists::Native => values,
             Lists::Json => json_arrays(&values).map_err(|error| format!("unnest: {}", message(&error)))?,
             Lists::Nothing => {
-                let mut columns: Vec<_> = batch.columns().iter().map(|column| column.slice(0, 0)).collect();
+                let kept = self.kept(batch.columns());
+                let mut columns: Vec<_> = kept.iter().map(|column| column.slice(0, 0)).collect();
                 columns.push(new_empty_array(&DataType::Null));
-                return Ok(Part { columns, rows: 0, sources: Some(Vec::new()), subs: Some(Vec::new()) });
+                return Ok(Part {
+                    columns,
+                    rows: 0,
+                    sources: Some(Vec::new()),
+                    subs: Some(Vec::new()),
+                    bytes: 0,
+                });
             }
         };
         let values = values.as_list::<i32>();
@@ -268,9 +304,10 @@ impl Stage {
                 subs.push(below(above, position as u64));
             }
         }
-        check_size(batch.columns(), &parents)?;
+        let kept = self.kept(batch.columns());
+        size(&kept, &parents)?;
         let indices = UInt32Array::from(parents);
-        let columns = batch.columns().iter().map(|column| take(column, &indices, None));
+        let columns = kept.iter().map(|column| take(column, &indices, None));
         let mut columns = columns.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
         columns.push(match elements.first() {
             Some(first) if is_dense => values.values().slice(*first as usize, elements.len()),
@@ -282,12 +319,12 @@ impl Stage {
             None => row(from) + index,
         });
         let sources: Vec<u32> = sources.collect();
-        Ok(Part { columns, rows: sources.len(), sources: Some(sources), subs: Some(subs) })
+        Ok(Part { columns, rows: sources.len(), sources: Some(sources), subs: Some(subs), bytes: 0 })
     }
 }
 
-/// Refuses to repeat rows until they fill the memory.
-fn check_size(columns: &[ArrayRef], parents: &[u32]) -> Result<(), String> {
+/// The bytes that rows repeated so often take; refuses to fill the memory.
+fn size(columns: &[ArrayRef], parents: &[u32]) -> Result<usize, String> {
     let mut bytes = parents.len() * 16 * (1 + columns.len());
     for column in columns {
         if let Some(texts) = column.as_string_opt::<i32>() {
@@ -295,13 +332,18 @@ fn check_size(columns: &[ArrayRef], parents: &[u32]) -> Result<(), String> {
             let length = |parent: &u32| (offsets[*parent as usize + 1] - offsets[*parent as usize]) as usize;
             bytes += parents.iter().map(length).sum::<usize>();
         } else if !column.data_type().is_primitive() && !column.is_empty() {
-            bytes += column.get_buffer_memory_size() / column.len() * parents.len();
+            bytes += bytes_of(column) / column.len() * parents.len();
         }
     }
     if bytes <= UNNESTED_MAX {
-        return Ok(());
+        return Ok(bytes);
     }
     Err(format!("unnest would make {} MiB of it, and {} are allowed", bytes >> 20, UNNESTED_MAX >> 20))
+}
+
+/// The bytes of a column's own rows: it may be a slice of larger buffers.
+fn bytes_of(column: &ArrayRef) -> usize {
+    column.to_data().get_slice_memory_size().unwrap_or_default()
 }
 
 /// The position of an element below another position.

@@ -34,10 +34,10 @@ pub(crate) fn rows(lines: &str, reads: Option<&[String]>, json: &[&str]) -> Reco
     let mut records = Records { data: lines.to_owned().into(), ends: Vec::new() };
     let mut end = 0;
     for line in lines.split_inclusive('\n') {
-        end += u32::try_from(line.len()).unwrap();
+        end += u32::try_from(line.len()).expect("a short line");
         records.ends.push(end);
     }
-    decoder.push_records(&records).unwrap();
+    decoder.push_records(&records).expect("few records");
     let decoded = decoder.finish();
     assert_eq!(decoded.rejected, [], "{lines}");
     decoded.rows
@@ -53,8 +53,9 @@ pub(crate) fn apply(sql: &str, lines: &str, json: &[&str]) -> Result<Transformed
 pub(crate) fn text(rows: &RecordBatch) -> String {
     let output = Output::Ndjson { compression: FileCompression::None };
     let whole = 0..rows.num_rows();
-    let encoded = encode::encode(&output, rows, std::slice::from_ref(&whole)).unwrap();
-    String::from_utf8(encoded.body.to_vec()).unwrap()
+    let encoded =
+        encode::encode(&output, rows, std::slice::from_ref(&whole)).expect("rows that can be written");
+    String::from_utf8(encoded.body.to_vec()).expect("JSON is text")
 }
 
 /// What a statement makes of some lines, as NDJSON; errors and failed rows are

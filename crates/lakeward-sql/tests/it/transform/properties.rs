@@ -137,3 +137,39 @@ fn a_program_follows_its_columns_and_its_time() {
     assert_eq!(run("{\"a\":1}", 1_000_000), "{\"a\":1,\"at\":\"1970-01-01T00:00:01\"}\n");
     assert_eq!(run("{}", 1_000_000), "{\"at\":\"1970-01-01T00:00:01\"}\n");
 }
+
+/// Limits count a row's own bytes, not those of the buffers that it shares.
+#[test]
+fn large_batches_are_no_large_rows() {
+    let pad = "p".repeat(3_000);
+    let lines: String = (0..40_000)
+        .map(|id| format!("{{\"o\":{{\"pad\":\"{pad}\",\"id\":{id}}},\"l\":[1,2,3]}}\n"))
+        .collect();
+    let rows = rows(&lines, None, &[]);
+    for (sql, expected) in [
+        ("SELECT o['id'] AS id, unnest(l) AS e FROM input", 120_000),
+        ("SELECT o['id'] + 1 AS id, o['pad'] AS pad FROM input WHERE l[1] = 1", 40_000),
+    ] {
+        let done = SqlTransform::compile(sql).unwrap().apply(&rows, &pinned()).unwrap();
+        assert_eq!((done.rows.num_rows(), done.failed.len()), (expected, 0), "{sql}");
+    }
+    // One record that would fill the memory fails alone.
+    let list: Vec<String> = (0..100_000).map(|n| n.to_string()).collect();
+    let lines = format!(
+        "{{\"l\":[1],\"t\":\"x\"}}\n{{\"l\":[{}],\"t\":\"{pad}\"}}\n{{\"l\":[2],\"t\":\"y\"}}\n",
+        list.join(",")
+    );
+    let transform = SqlTransform::compile("SELECT upper(t) AS t, unnest(l) AS e FROM input").unwrap();
+    let done = transform.apply(&super::rows(&lines, None, &[]), &pinned()).unwrap();
+    assert_eq!(text(&done.rows), "{\"t\":\"X\",\"e\":1}\n{\"t\":\"Y\",\"e\":2}\n");
+    assert_eq!(done.failed.len(), 1);
+    assert!(done.failed[0].message.starts_with("unnest would make 289 MiB of it"), "{:?}", done.failed[0]);
+    // The list itself is not repeated for each of its elements, unless it is asked for.
+    let count = |sql: &str| {
+        let done =
+            SqlTransform::compile(sql).unwrap().apply(&super::rows(&lines, None, &[]), &pinned()).unwrap();
+        (done.rows.num_rows(), done.failed.len())
+    };
+    assert_eq!(count("SELECT unnest(l) AS e FROM input"), (100_002, 0));
+    assert_eq!(count("SELECT *, unnest(l) AS e FROM input"), (2, 1));
+}
