@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use lakeward_model::StreamName;
+use lakeward_columnar::schema::TableSchema;
+use lakeward_model::{Offset, StreamName};
 
 use crate::engine::Shared;
 use crate::ledger::{BatchKey, BatchRecord, Quarantined, ReplayAnswer};
@@ -74,6 +75,41 @@ impl Control {
         let (shared, name) = (Arc::clone(&self.shared), name.to_string());
         let queued = tokio::spawn(async move { shared.replay(&name, records).await });
         queued.await.map_err(|error| ControlError::Failed(error.to_string()))?
+    }
+
+    /// Up to `limit` offsets of a source ([`BatchRecord::source`]) that left the
+    /// pipeline's quarantine, from `from` on, ascending.
+    ///
+    /// # Errors
+    /// [`ControlError::NotFound`], or [`ControlError::Failed`] if the ledger
+    /// cannot be read.
+    pub async fn replayed(
+        &self,
+        name: &str,
+        source: uuid::Uuid,
+        from: Offset,
+        limit: usize,
+    ) -> Result<Vec<Offset>, ControlError> {
+        let name = self.existing(name)?;
+        self.shared.on_ledger(move |ledger| ledger.replayed(&name, source, from, limit)).await
+    }
+
+    /// Every version of a pipeline's columns, the oldest first; none before its
+    /// first batch with columns.
+    ///
+    /// # Errors
+    /// [`ControlError::NotFound`], or [`ControlError::Failed`] if the ledger
+    /// cannot be read.
+    pub async fn schema_versions(&self, name: &str) -> Result<Vec<TableSchema>, ControlError> {
+        let name = self.existing(name)?;
+        self.shared.on_ledger(move |ledger| ledger.schema_versions(&name)).await
+    }
+
+    fn existing(&self, name: &str) -> Result<String, ControlError> {
+        match self.shared.spec(name) {
+            Some(_) => Ok(name.to_string()),
+            None => Err(ControlError::NotFound(name.to_string())),
+        }
     }
 
     /// Makes a change as a task of its own: a client that hangs up must not

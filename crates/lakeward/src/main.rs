@@ -5,6 +5,7 @@ mod commands;
 mod config;
 mod exit;
 mod offline;
+mod quarantine;
 mod remote;
 mod service;
 mod terminal;
@@ -59,8 +60,11 @@ enum Command {
     Audit(commands::audit::Audit),
     /// Explain and repair the journal on disk.
     Fsck(commands::fsck::Fsck),
-    /// Print the JSON Schema of the configuration file.
-    Schema,
+    /// Look at the records that could not be processed, and deliver them after
+    /// all.
+    Quarantine(commands::quarantine::Quarantine),
+    /// Print the JSON Schema of the configuration file, or a pipeline's columns.
+    Schema(commands::schema::Schema),
 }
 
 fn main() -> ExitCode {
@@ -99,10 +103,8 @@ async fn run(command: Command, out: &terminal::Output) -> anyhow::Result<exit::C
         Command::Ls(ls) => ls.run(out).await,
         Command::Audit(audit) => audit.run(out).await,
         Command::Fsck(fsck) => fsck.run(out),
-        Command::Schema => {
-            println!("{}", serde_json::to_string_pretty(&config::schema())?);
-            Ok(exit::Code::Done)
-        }
+        Command::Quarantine(quarantine) => quarantine.run(out).await,
+        Command::Schema(schema) => schema.run(out).await,
     }
 }
 

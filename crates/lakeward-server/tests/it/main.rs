@@ -8,4 +8,5 @@ mod delivery;
 mod events;
 mod harness;
 mod puts;
+mod replays;
 mod streams;

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use lakeward_connectors::destinations::lake::Lake;
 use lakeward_engine::PipelineStatus;
 
-use super::target::{Inspected, TargetArguments};
+use super::target::{Inspected, TargetArguments, unknown};
 use crate::audit::{self, Audit as PipelineAudit};
 use crate::config::Config;
-use crate::exit::{Code, coded};
+use crate::exit::Code;
 use crate::terminal::{Output, count};
 use crate::wiring;
 
@@ -43,10 +43,7 @@ pub(crate) async fn audit_all(
     if let Some(only) = only
         && !statuses.contains_key(only)
     {
-        let mut known: Vec<&str> = statuses.keys().map(String::as_str).collect();
-        known.sort_unstable();
-        let message = format!("there is no pipeline {only}; there are: {}", known.join(", "));
-        return Err(coded(Code::Usage, message));
+        return Err(unknown(only, &statuses.keys().collect::<Vec<_>>()));
     }
     let batches = inspected.batches().await?;
     let mut audits = Vec::new();

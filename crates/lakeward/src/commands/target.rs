@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use lakeward_columnar::schema::TableSchema;
 use lakeward_engine::{BatchKey, BatchRecord, PipelineSpec, PipelineStatus};
+use lakeward_model::Offset;
 
 use crate::commands::dev;
 use crate::config::Config;
@@ -101,7 +103,7 @@ impl Inspected {
         loop {
             let after = all.last().map(BatchRecord::key);
             let page: Vec<BatchRecord> = match self {
-                Self::Remote(remote) => remote.get(&batches_path(after.as_ref())).await?,
+                Self::Remote(remote) => remote.get(&batches_path(after.as_ref(), BATCHES_AT_ONCE)).await?,
                 Self::Offline(offline) => offline.batches(after.as_ref(), BATCHES_AT_ONCE)?,
             };
             let ended = page.len() < BATCHES_AT_ONCE;
@@ -110,6 +112,40 @@ impl Inspected {
                 return Ok(all);
             }
         }
+    }
+
+    /// The batch of a replay, once it is committed.
+    pub(crate) async fn batch_of(
+        &self,
+        pipeline: &str,
+        replay: uuid::Uuid,
+    ) -> anyhow::Result<Option<BatchRecord>> {
+        // The key before every key of the replay.
+        let before = BatchKey {
+            pipeline: pipeline.to_string(),
+            source: uuid::Uuid::from_u128(replay.as_u128().saturating_sub(1)),
+            from: Offset(u64::MAX),
+        };
+        let next: Vec<BatchRecord> = match self {
+            Self::Remote(remote) => remote.get(&batches_path(Some(&before), 1)).await?,
+            Self::Offline(offline) => offline.batches(Some(&before), 1)?,
+        };
+        Ok(next.into_iter().find(|batch| batch.pipeline == pipeline && batch.replay == Some(replay)))
+    }
+
+    /// Every version of a pipeline's columns, the oldest first.
+    pub(crate) async fn schema_versions(&self, pipeline: &str) -> anyhow::Result<Vec<TableSchema>> {
+        match self {
+            Self::Remote(remote) => remote.get(&format!("{}/schemas", pipeline_path(pipeline))).await,
+            Self::Offline(offline) => offline.schema_versions(pipeline),
+        }
+    }
+
+    /// The numbers of one pipeline.
+    pub(crate) async fn status_of(&self, pipeline: &str) -> anyhow::Result<PipelineStatus> {
+        let all = self.status().await?;
+        let known: Vec<String> = all.iter().map(|status| status.pipeline.clone()).collect();
+        all.into_iter().find(|status| status.pipeline == pipeline).ok_or_else(|| unknown(pipeline, &known))
     }
 
     /// Every pipeline: those of the configuration and those made through an
@@ -130,13 +166,28 @@ impl Inspected {
     }
 }
 
-fn batches_path(after: Option<&BatchKey>) -> String {
+/// Says that there is no such pipeline, and which there are.
+pub(crate) fn unknown(pipeline: &str, known: &[impl AsRef<str>]) -> anyhow::Error {
+    let mut known: Vec<&str> = known.iter().map(AsRef::as_ref).collect();
+    known.sort_unstable();
+    coded(Code::Usage, format!("there is no pipeline {pipeline}; there are: {}", known.join(", ")))
+}
+
+/// Where the control API has a pipeline.
+pub(crate) fn pipeline_path(pipeline: &str) -> String {
+    format!("/v1/pipelines/{}", escaped(pipeline))
+}
+
+fn escaped(text: &str) -> percent_encoding::PercentEncode<'_> {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC)
+}
+
+fn batches_path(after: Option<&BatchKey>, limit: usize) -> String {
     match after {
-        None => format!("/v1/batches?limit={BATCHES_AT_ONCE}"),
+        None => format!("/v1/batches?limit={limit}"),
         Some(BatchKey { pipeline, source, from }) => {
-            let pipeline =
-                percent_encoding::utf8_percent_encode(pipeline, percent_encoding::NON_ALPHANUMERIC);
-            format!("/v1/batches?limit={BATCHES_AT_ONCE}&pipeline={pipeline}&source={source}&from={from}")
+            let pipeline = escaped(pipeline);
+            format!("/v1/batches?limit={limit}&pipeline={pipeline}&source={source}&from={from}")
         }
     }
 }
