@@ -5,3 +5,4 @@ mod bench;
 mod delivery;
 mod pipelines;
 mod recovery;
+mod replays;

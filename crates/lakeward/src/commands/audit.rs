@@ -87,10 +87,25 @@ pub(crate) fn report(out: &Output, audits: &[PipelineAudit]) -> anyhow::Result<b
             count(audit.rows_found),
             count(audit.rows_expected),
         ));
-        if audit.rows_elsewhere > 0 {
+        if audit.quarantine_expected > 0 {
             out.say(format!(
-                "  {} rows lie at a former destination, which was not looked at",
-                count(audit.rows_elsewhere)
+                "  in quarantine files: {} of {} records",
+                count(audit.quarantine_found),
+                count(audit.quarantine_expected),
+            ));
+        }
+        if status.replayed > 0 {
+            out.say(format!(
+                "  replayed: {} left quarantine, {} of them settled again",
+                count(status.replayed),
+                count(status.replays_settled),
+            ));
+        }
+        if audit.rows_elsewhere + audit.quarantine_elsewhere > 0 {
+            out.say(format!(
+                "  {} rows and {} quarantined records lie at a former destination, which was not looked at",
+                count(audit.rows_elsewhere),
+                count(audit.quarantine_elsewhere),
             ));
         }
         for finding in &audit.findings {
