@@ -22,6 +22,7 @@ pub(crate) struct Schema {
 #[derive(Debug, clap::Subcommand)]
 enum What {
     /// Print the columns of a pipeline's files.
+    #[command(disable_version_flag = true)]
     Show {
         /// The pipeline.
         pipeline: String,
