@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lakeward_columnar::schema::TableSchema;
-use lakeward_model::StreamName;
+use lakeward_model::{Offset, StreamName};
 
 use crate::engine::Shared;
 use crate::ledger::{BatchKey, BatchRecord, Quarantined, ReplayAnswer};
@@ -77,6 +77,41 @@ impl Control {
         queued.await.map_err(|error| ControlError::Failed(error.to_string()))?
     }
 
+    /// Up to `limit` offsets of a source ([`BatchRecord::source`]) that left the
+    /// pipeline's quarantine, from `from` on, ascending.
+    ///
+    /// # Errors
+    /// [`ControlError::NotFound`], or [`ControlError::Failed`] if the ledger
+    /// cannot be read.
+    pub async fn replayed(
+        &self,
+        name: &str,
+        source: uuid::Uuid,
+        from: Offset,
+        limit: usize,
+    ) -> Result<Vec<Offset>, ControlError> {
+        let name = self.existing(name)?;
+        self.shared.on_ledger(move |ledger| ledger.replayed(&name, source, from, limit)).await
+    }
+
+    /// Every version of a pipeline's columns, the oldest first; none before its
+    /// first batch with columns.
+    ///
+    /// # Errors
+    /// [`ControlError::NotFound`], or [`ControlError::Failed`] if the ledger
+    /// cannot be read.
+    pub async fn schema_versions(&self, name: &str) -> Result<Vec<TableSchema>, ControlError> {
+        let name = self.existing(name)?;
+        self.shared.on_ledger(move |ledger| ledger.schema_versions(&name)).await
+    }
+
+    fn existing(&self, name: &str) -> Result<String, ControlError> {
+        match self.shared.spec(name) {
+            Some(_) => Ok(name.to_string()),
+            None => Err(ControlError::NotFound(name.to_string())),
+        }
+    }
+
     /// Makes a change as a task of its own: a client that hangs up must not
     /// leave a pipeline stopped half-way.
     async fn seen_through<F>(&self, change: impl FnOnce(Arc<Shared>) -> F) -> Result<(), ControlError>
@@ -123,15 +158,6 @@ impl Control {
         limit: usize,
     ) -> Result<Vec<BatchRecord>, ControlError> {
         self.shared.on_ledger(move |ledger| ledger.batches(after.as_ref(), limit)).await
-    }
-
-    /// The columns of a pipeline's files so far; none before its first batch.
-    ///
-    /// # Errors
-    /// [`ControlError::Failed`] if the ledger cannot be read.
-    pub async fn schema(&self, name: &str) -> Result<TableSchema, ControlError> {
-        let name = name.to_string();
-        self.shared.on_ledger(move |ledger| Ok(ledger.schemas(&name)?.table)).await
     }
 
     /// Records of a stream as they were received, for a person to look at.

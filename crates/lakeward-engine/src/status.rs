@@ -31,6 +31,9 @@ pub struct PipelineStatus {
     /// Records that left quarantine so far: pending or settled once more.
     #[serde(default)]
     pub replayed: u64,
+    /// How many of those are settled once more.
+    #[serde(default)]
+    pub replays_settled: u64,
     /// Everything before this offset is settled.
     pub delivered_to: Offset,
     /// Age of the oldest pending record, in seconds; 0 if there is none.
@@ -61,6 +64,7 @@ impl PipelineStatus {
             counts: progress.net_counts(),
             pending: pending + records_queued - records_settled,
             replayed: records_queued,
+            replays_settled: records_settled,
             delivered_to: progress.delivered_to,
             lag_seconds: lag.as_secs_f64(),
             state,

@@ -20,7 +20,7 @@ use crate::firehose::{self, fault::Fault};
 use crate::rate::Rate;
 use crate::refusal::{Refusal, set_retry_after};
 use crate::serve::Backend;
-use crate::{delivery, events, inspect};
+use crate::{delivery, events, inspect, replay};
 
 /// What every door needs.
 #[derive(Debug)]
@@ -70,7 +70,9 @@ impl Doors {
             .route("/firehose/{stream}", post(delivery::post))
             .route("/v1/status", get(inspect::status))
             .route("/v1/pipelines", get(inspect::pipelines))
-            .route("/v1/pipelines/{pipeline}/schema", get(inspect::schema))
+            .route("/v1/pipelines/{name}/replay", post(replay::post))
+            .route("/v1/pipelines/{name}/replayed", get(replay::replayed))
+            .route("/v1/pipelines/{name}/schemas", get(replay::schemas))
             .route("/v1/batches", get(inspect::batches))
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(ready))

@@ -37,18 +37,6 @@ pub(crate) async fn pipelines(State(doors): State<Arc<Doors>>, headers: HeaderMa
     answer(&doors.control.list_made())
 }
 
-/// `GET /v1/pipelines/{pipeline}/schema`: the columns of its files so far.
-pub(crate) async fn schema(
-    State(doors): State<Arc<Doors>>,
-    headers: HeaderMap,
-    Path(pipeline): Path<String>,
-) -> Response<Body> {
-    if !doors.gate.bearer(&headers) {
-        return Refusal::unauthorized().into_response();
-    }
-    finish(doors.control.schema(&pipeline).await)
-}
-
 /// Which batches.
 #[derive(Debug, Deserialize)]
 pub(crate) struct BatchesAfter {
@@ -102,7 +90,8 @@ pub(crate) async fn records(
     finish(doors.control.records(&stream, from).await)
 }
 
-fn finish<T: Serialize>(outcome: Result<T, ControlError>) -> Response<Body> {
+/// Answers a question about the state.
+pub(crate) fn finish<T: Serialize>(outcome: Result<T, ControlError>) -> Response<Body> {
     match outcome {
         Ok(value) => answer(&value),
         Err(ControlError::NotFound(what)) => not_found(&format!("there is no {what}")),
@@ -114,7 +103,8 @@ fn finish<T: Serialize>(outcome: Result<T, ControlError>) -> Response<Body> {
     }
 }
 
-fn answer(value: &impl Serialize) -> Response<Body> {
+/// Answers with JSON.
+pub(crate) fn answer(value: &impl Serialize) -> Response<Body> {
     json(StatusCode::OK, serde_json::to_string(value).unwrap_or_default())
 }
 

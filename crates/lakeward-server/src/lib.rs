@@ -22,6 +22,7 @@ mod inflate;
 mod inspect;
 mod rate;
 mod refusal;
+mod replay;
 mod serve;
 mod sigv4;
 mod split;

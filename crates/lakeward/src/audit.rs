@@ -8,12 +8,14 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use lakeward_connectors::destinations::lake::Lake;
 use lakeward_engine::{BatchRecord, PipelineSpec, PipelineStatus};
-use lakeward_model::{DeliveredFile, Role};
+use lakeward_model::{DeliveredFile, Offset, Role};
 use parquet::file::metadata::ParquetMetaDataReader;
 use serde::Serialize;
 
 /// Files looked into at the same time.
 const LOOK_AT_ONCE: usize = 16;
+/// How much of a quarantine file is read at a time.
+const LINES_AT_ONCE: u64 = 4 << 20;
 /// Enough of a Parquet file's end to hold most footers.
 const FOOTER_GUESS: u64 = 64 << 10;
 
@@ -32,6 +34,12 @@ pub(crate) struct Audit {
     /// Rows that were delivered to a former destination, which is not looked
     /// at.
     pub(crate) rows_elsewhere: u64,
+    /// Records that the ledger says were ever put into quarantine here, also
+    /// those that left it since, and lines that lie in the quarantine files.
+    pub(crate) quarantine_expected: u64,
+    pub(crate) quarantine_found: u64,
+    /// Records in quarantine files at a former destination.
+    pub(crate) quarantine_elsewhere: u64,
     /// What is wrong; empty if the lake holds exactly what was delivered.
     pub(crate) findings: Vec<Finding>,
     /// Whether everything adds up.
@@ -73,28 +81,31 @@ pub(crate) async fn audit(
     let batches: Vec<&BatchRecord> = all
         .iter()
         .filter(|batch| batch.pipeline == status.pipeline && batch.incarnation == status.incarnation)
-        .filter(|batch| batch.span.to <= status.delivered_to)
         .collect();
-    let mut findings = tiling(&status, &batches);
+    let (batches, mut findings) = tiling(&status, batches);
     let prefix = static_prefix(&spec.shape.path);
     let (at_home, elsewhere): (Vec<&BatchRecord>, Vec<&BatchRecord>) =
         batches.iter().partition(|batch| batch.destination == here);
     let rows_elsewhere = elsewhere.iter().map(|batch| batch.counts.rows).sum();
+    let quarantine_elsewhere: u64 = elsewhere.iter().map(|batch| batch.counts.quarantined).sum();
     let expected: Vec<&DeliveredFile> = at_home.iter().flat_map(|batch| &batch.files).collect();
     // A path that was changed leaves files outside the present prefix.
     let all_below =
         expected.iter().all(|file| file.role == Role::Quarantine || file.path.as_str().starts_with(&prefix));
     let sizes = listing(lake, if all_below { &prefix } else { "" }).await?;
-    let looked: Vec<(Option<u64>, Option<Finding>)> = futures::stream::iter(expected.iter().copied())
-        .map(|file| look_at(lake, file, &sizes))
+    let looked: Vec<(Role, Option<u64>, Option<Finding>)> = futures::stream::iter(expected.iter().copied())
+        .map(async |file| look_at(lake, file, &sizes).await.map(|(rows, finding)| (file.role, rows, finding)))
         .buffered(LOOK_AT_ONCE)
         .try_collect()
         .await?;
-    let (mut files_found, mut rows_found) = (0, 0);
-    for (rows, finding) in looked {
+    let (mut files_found, mut rows_found, mut quarantine_found) = (0, 0, 0);
+    for (role, rows, finding) in looked {
         if let Some(rows) = rows {
             files_found += 1;
-            rows_found += rows;
+            match role {
+                Role::Data => rows_found += rows,
+                Role::Quarantine => quarantine_found += rows,
+            }
         }
         findings.extend(finding);
     }
@@ -106,44 +117,81 @@ pub(crate) async fn audit(
             ));
         }
     }
-    let data = |file: &&&DeliveredFile| file.role == Role::Data;
-    let rows_expected: u64 = expected.iter().filter(data).map(|file| file.rows).sum();
+    let rows_of = |role| expected.iter().filter(|file| file.role == role).map(|file| file.rows).sum::<u64>();
+    let (rows_expected, quarantine_expected) = (rows_of(Role::Data), rows_of(Role::Quarantine));
     let equation = status.received == status.counts.settled() + status.pending;
     let balanced = findings.is_empty()
         && equation
         && rows_found == rows_expected
-        && rows_expected + rows_elsewhere == status.counts.rows;
+        && rows_expected + rows_elsewhere == status.counts.rows
+        && quarantine_found == quarantine_expected
+        // The files keep what left quarantine since.
+        && quarantine_expected + quarantine_elsewhere == status.counts.quarantined + status.replayed;
     Ok(Audit {
         files_expected: expected.len() as u64,
         rows_expected,
         files_found,
         rows_found,
         rows_elsewhere,
+        quarantine_expected,
+        quarantine_found,
+        quarantine_elsewhere,
         findings,
         balanced,
         status,
     })
 }
 
-/// The batches must cover the settled records without a gap or an overlap.
-fn tiling(status: &PipelineStatus, batches: &[&BatchRecord]) -> Vec<Finding> {
+/// The batches that were committed when the numbers were taken. They must cover
+/// the settled records of the stream, and those of the replays, without a gap
+/// or an overlap.
+fn tiling<'a>(
+    status: &PipelineStatus,
+    batches: Vec<&'a BatchRecord>,
+) -> (Vec<&'a BatchRecord>, Vec<Finding>) {
     let mut findings = Vec::new();
-    for pair in batches.windows(2) {
+    let mut finding = |problem: String| findings.push(Finding::new("(ledger)", problem));
+    let (mut stream, mut replays): (Vec<&BatchRecord>, Vec<&BatchRecord>) =
+        batches.into_iter().partition(|batch| batch.replay.is_none());
+    stream.retain(|batch| batch.span.to <= status.delivered_to);
+    for pair in stream.windows(2) {
         if pair[0].span.to != pair[1].span.from {
-            findings.push(Finding::new(
-                "(ledger)",
-                format!("batches {} and {} do not meet", pair[0].span, pair[1].span),
+            finding(format!("batches {} and {} do not meet", pair[0].span, pair[1].span));
+        }
+    }
+    let covered = |batches: &[&BatchRecord]| batches.iter().map(|batch| batch.span.records()).sum::<u64>();
+    // What left quarantine was settled once before.
+    let settled = (status.counts.settled() + status.replayed).saturating_sub(status.replays_settled);
+    if covered(&stream) != settled {
+        finding(format!("the batches cover {} records, but {settled} are settled", covered(&stream)));
+    }
+    // A pipeline commits one batch at a time; what came after the numbers were
+    // taken is left out.
+    replays.sort_by_key(|batch| std::cmp::Reverse(batch.committed_at));
+    let mut sum = covered(&replays);
+    replays.retain(|batch| {
+        let is_later = sum > status.replays_settled;
+        if is_later {
+            sum -= batch.span.records();
+        }
+        !is_later
+    });
+    for batch in &replays {
+        if batch.span.from != Offset(0) {
+            finding(format!(
+                "a replay's batch is {}, which does not start with its first record",
+                batch.span
             ));
         }
     }
-    let covered: u64 = batches.iter().map(|batch| batch.span.records()).sum();
-    if covered != status.counts.settled() {
-        findings.push(Finding::new(
-            "(ledger)",
-            format!("the batches cover {covered} records, but {} are settled", status.counts.settled()),
+    if sum != status.replays_settled {
+        finding(format!(
+            "the batches of replays cover {sum} records, but {} are settled",
+            status.replays_settled
         ));
     }
-    findings
+    stream.append(&mut replays);
+    (stream, findings)
 }
 
 /// What lies in the lake below `prefix`: path and size.
@@ -182,9 +230,16 @@ async fn look_at(
         ));
     }
     if file.role == Role::Quarantine {
-        let there = lake.get(&file.path, Some(0..1)).await.is_ok();
-        let finding = (!there).then(|| Finding::new(path, "the quarantine file is missing"));
-        return Ok((there.then_some(0), finding));
+        return Ok(match lines(lake, file, size).await {
+            Ok(lines) if lines == file.rows => (Some(lines), None),
+            Ok(lines) => {
+                let problem = format!("it holds {lines} records, {} were put into quarantine", file.rows);
+                (Some(lines), Some(Finding::new(path, problem)))
+            }
+            Err(error) => {
+                (None, Some(Finding::new(path, format!("the quarantine file cannot be read: {error:#}"))))
+            }
+        });
     }
     if !path.ends_with(".parquet") {
         return Ok((Some(file.rows), None));
@@ -197,6 +252,19 @@ async fn look_at(
         }
         Err(error) => Ok((None, Some(Finding::new(path, format!("its footer cannot be read: {error:#}"))))),
     }
+}
+
+/// The lines of a quarantine file.
+async fn lines(lake: &Lake, file: &DeliveredFile, size: u64) -> anyhow::Result<u64> {
+    let (mut at, mut lines) = (0, 0);
+    while at < size {
+        let to = (at + LINES_AT_ONCE).min(size);
+        let part = lake.get(&file.path, Some(at..to)).await?;
+        anyhow::ensure!(part.len() as u64 == to - at, "it ends after {} bytes", at + part.len() as u64);
+        lines += memchr::memchr_iter(b'\n', &part).count() as u64;
+        at = to;
+    }
+    Ok(lines)
 }
 
 /// The row count in a Parquet file's footer.
@@ -230,7 +298,69 @@ fn is_data(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use lakeward_engine::{Counts, PipelineState, Progress};
+    use lakeward_model::{BatchId, Span, StreamName, Timestamp};
+
     use super::*;
+
+    fn batch(replay: bool, from: u64, to: u64, committed_at: i64) -> BatchRecord {
+        BatchRecord {
+            pipeline: "p".into(),
+            incarnation: uuid::Uuid::nil(),
+            batch: BatchId(uuid::Uuid::nil()),
+            destination: "lake".into(),
+            span: Span { from: Offset(from), to: Offset(to) },
+            replay: replay.then_some(uuid::Uuid::max()),
+            counts: Counts::default(),
+            files: Vec::new(),
+            committed_at: Timestamp(committed_at),
+        }
+    }
+
+    /// A pipeline that settled `[5, 15)` with six in quarantine, of which
+    /// `queued` were let out and `settled` of those delivered.
+    fn status(queued: u64, settled: u64) -> PipelineStatus {
+        let counts = Counts { delivered: 4 + settled, quarantined: 6, ..Counts::default() };
+        let mut progress: Progress = serde_json::from_value(serde_json::json!({
+            "stream": StreamName::new("s").unwrap(), "incarnation": uuid::Uuid::nil(), "start": 5,
+            "delivered_to": 15, "counts": counts,
+        }))
+        .unwrap();
+        progress.replays.records_queued = queued;
+        progress.replays.records_settled = settled;
+        let (end, lag) = (Offset(20), Duration::ZERO);
+        PipelineStatus::new("p".into(), "lake".into(), &progress, end, lag, PipelineState::Idle)
+    }
+
+    #[test]
+    fn batches_tile_the_stream_and_the_replays() {
+        let check = |status: &PipelineStatus, batches: &[BatchRecord], kept: usize, words: &str| {
+            assert_eq!(status.received, status.counts.settled() + status.pending);
+            let (of_then, findings) = tiling(status, batches.iter().collect());
+            assert_eq!(of_then.len(), kept);
+            match words {
+                "" => assert!(findings.is_empty(), "{findings:?}"),
+                words => assert!(findings.iter().any(|f| f.problem.contains(words)), "{findings:?}"),
+            }
+        };
+        let stream = [batch(false, 5, 9, 1), batch(false, 9, 15, 2)];
+        let with = |more: &[BatchRecord]| [&stream[..], more].concat();
+        check(&status(0, 0), &stream, 2, "");
+        check(&status(3, 0), &stream, 2, "");
+        check(&status(5, 3), &with(&[batch(true, 0, 3, 4)]), 3, "");
+        check(&status(5, 5), &with(&[batch(true, 0, 3, 4), batch(true, 0, 2, 5)]), 4, "");
+        // Committed after the numbers were taken.
+        check(&status(5, 3), &with(&[batch(true, 0, 2, 9), batch(true, 0, 3, 4)]), 3, "");
+        check(&status(0, 0), &with(&[batch(false, 15, 18, 9)]), 2, "");
+
+        check(&status(0, 0), &stream[1..], 1, "cover 6 records, but 10");
+        check(&status(0, 0), &[batch(false, 5, 9, 1), batch(false, 10, 15, 2)], 2, "do not meet");
+        check(&status(5, 3), &stream, 2, "replays cover 0 records, but 3");
+        check(&status(5, 3), &with(&[batch(true, 0, 2, 4)]), 3, "replays cover 2 records, but 3");
+        check(&status(5, 3), &with(&[batch(true, 1, 4, 4)]), 3, "first record");
+    }
 
     #[test]
     fn the_static_part_of_a_template_is_a_folder() {

@@ -6,6 +6,7 @@ mod config;
 mod exit;
 mod offline;
 mod preview;
+mod quarantine;
 mod remote;
 mod service;
 mod terminal;
@@ -64,8 +65,11 @@ enum Command {
     Audit(commands::audit::Audit),
     /// Explain and repair the journal on disk.
     Fsck(commands::fsck::Fsck),
-    /// Print the JSON Schema of the configuration file.
-    Schema,
+    /// Look at the records that could not be processed, and deliver them after
+    /// all.
+    Quarantine(commands::quarantine::Quarantine),
+    /// Print the JSON Schema of the configuration file, or a pipeline's columns.
+    Schema(commands::schema::Schema),
 }
 
 fn main() -> ExitCode {
@@ -106,10 +110,8 @@ async fn run(command: Command, out: &terminal::Output) -> anyhow::Result<exit::C
         Command::Query(query) => Box::pin(query.run(out)).await,
         Command::Audit(audit) => audit.run(out).await,
         Command::Fsck(fsck) => fsck.run(out),
-        Command::Schema => {
-            println!("{}", serde_json::to_string_pretty(&config::schema())?);
-            Ok(exit::Code::Done)
-        }
+        Command::Quarantine(quarantine) => quarantine.run(out).await,
+        Command::Schema(schema) => schema.run(out).await,
     }
 }
 
@@ -118,5 +120,15 @@ fn default_log(command: &Command) -> &'static str {
     match command {
         Command::Run(_) | Command::Dev(_) => "info",
         _ => "error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Arguments::command().debug_assert();
     }
 }

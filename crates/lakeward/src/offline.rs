@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lakeward_columnar::schema::TableSchema;
-use lakeward_engine::{BatchKey, BatchRecord, Ledger, PipelineState, PipelineStatus, StateLock};
+use lakeward_engine::{
+    BatchKey, BatchRecord, Ledger, PipelineState, PipelineStatus, Quarantined, ReplayAnswer, StateLock,
+};
 use lakeward_journal::Journal;
+use lakeward_model::Offset;
 use lakeward_model::clock::{Clock, SystemClock};
 
 /// A state directory, held while it is looked at.
@@ -49,13 +52,29 @@ impl Offline {
         Ok(self.ledger.batches(after, limit)?)
     }
 
-    /// The columns of a pipeline's files so far.
-    pub(crate) fn schema(&self, pipeline: &str) -> anyhow::Result<TableSchema> {
-        Ok(self.ledger.schemas(pipeline)?.table)
-    }
-
     /// Pipelines that were made through an API.
     pub(crate) fn made(&self) -> anyhow::Result<Vec<lakeward_engine::PipelineSpec>> {
         Ok(self.ledger.pipelines()?)
+    }
+
+    /// Up to `limit` offsets of a source that left quarantine, from `from` on.
+    pub(crate) fn replayed(
+        &self,
+        name: &str,
+        source: uuid::Uuid,
+        from: Offset,
+        limit: usize,
+    ) -> anyhow::Result<Vec<Offset>> {
+        Ok(self.ledger.replayed(name, source, from, limit)?)
+    }
+
+    /// Lets records leave quarantine; they are delivered at the next start.
+    pub(crate) fn replay(&self, name: &str, records: &[Quarantined]) -> anyhow::Result<ReplayAnswer> {
+        Ok(self.ledger.queue_replay(name, records)?.0)
+    }
+
+    /// Every version of a pipeline's columns.
+    pub(crate) fn schema_versions(&self, name: &str) -> anyhow::Result<Vec<TableSchema>> {
+        Ok(self.ledger.schema_versions(name)?)
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use lakeward_engine::{Holder, StateLock};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The control API of a running process.
@@ -38,13 +39,31 @@ impl Remote {
 
     /// Asks for `path`.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        let mut request = self.client.get(format!("{}{path}", self.base));
+        self.answer(path, self.client.get(format!("{}{path}", self.base))).await
+    }
+
+    /// Sends `body` as JSON to `path`.
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> anyhow::Result<T> {
+        let request = self.client.post(format!("{}{path}", self.base));
+        let request = request.header("content-type", "application/json").body(serde_json::to_vec(body)?);
+        self.answer(path, request).await
+    }
+
+    async fn answer<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        mut request: reqwest::RequestBuilder,
+    ) -> anyhow::Result<T> {
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
         let reply = request.send().await.context("the running process does not answer")?;
         let status = reply.status();
-        let body = reply.bytes().await?;
+        let body = reply.bytes().await.context("the running process stopped answering")?;
         anyhow::ensure!(
             status.is_success(),
             "{}{path} answered {status}: {}",

@@ -22,6 +22,9 @@ pub(super) struct ProcessingLine {
     /// As the service writes it; its documentation has `lambdaArn`.
     #[serde(rename = "lambdaARN", alias = "lambdaArn", default, skip_serializing_if = "Option::is_none")]
     pub(super) lambda_arn: Option<String>,
+    /// Ours, which readers of Firehose's objects leave out: the record's place.
+    #[serde(rename = "lakewardOffset", default, skip_serializing_if = "Option::is_none")]
+    pub(super) offset: Option<u64>,
 }
 
 /// A record that failed as columns.
@@ -38,6 +41,9 @@ pub(super) struct ConversionLine {
     sequence_number: Option<String>,
     sub_sequence_number: Option<String>,
     data_catalog_table: Option<serde_json::Value>,
+    /// Ours, which readers of Firehose's objects leave out: the record's place.
+    #[serde(rename = "lakewardOffset", default, skip_serializing_if = "Option::is_none")]
+    pub(super) offset: Option<u64>,
 }
 
 pub(super) fn write(
@@ -60,6 +66,7 @@ pub(super) fn write(
                 arrival_timestamp,
                 attempt_ending_timestamp,
                 lambda_arn: context.lambda_of(reason).map(str::to_owned),
+                offset: Some(record.offset.0),
             },
         ),
         Stage::Conversion => serde_json::to_writer(
@@ -74,6 +81,7 @@ pub(super) fn write(
                 sequence_number: None,
                 sub_sequence_number: None,
                 data_catalog_table: None,
+                offset: Some(record.offset.0),
             },
         ),
     }

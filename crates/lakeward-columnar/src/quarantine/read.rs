@@ -98,7 +98,7 @@ fn processing(value: Value) -> Result<Line, String> {
         message: line.error_message,
         attempts: line.attempts_made,
     };
-    firehose(&line.raw_data, reason, line.arrival_timestamp, line.lambda_arn)
+    firehose(&line.raw_data, reason, (line.arrival_timestamp, line.offset), line.lambda_arn)
 }
 
 fn conversion(value: Value) -> Result<Line, String> {
@@ -109,16 +109,21 @@ fn conversion(value: Value) -> Result<Line, String> {
         message: line.last_error_message,
         attempts: line.attempts_made,
     };
-    firehose(&line.raw_data, reason, line.arrival_timestamp, None)
+    firehose(&line.raw_data, reason, (line.arrival_timestamp, line.offset), None)
 }
 
-fn firehose(raw: &str, reason: Reason, arrival: i64, lambda: Option<String>) -> Result<Line, String> {
+fn firehose(
+    raw: &str,
+    reason: Reason,
+    (arrival, offset): (i64, Option<u64>),
+    lambda: Option<String>,
+) -> Result<Line, String> {
     let micros = arrival.checked_mul(1_000).ok_or("its arrival is beyond the calendar")?;
     Ok(Line {
         data: bytes(raw)?,
         reason,
         received_at: Timestamp(micros),
-        offset: None,
+        offset: offset.map(Offset),
         pipeline: None,
         stream: None,
         configuration: None,

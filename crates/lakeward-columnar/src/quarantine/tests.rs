@@ -63,19 +63,19 @@ fn lines_of_firehose() {
         text(record(Stage::Processing, "Lambda.ProcessingFailedStatus", b"{}")),
         "{\"rawData\":\"e30=\",\"errorCode\":\"Lambda.ProcessingFailedStatus\",\"errorMessage\":\"why \\\"so\\\"\",\
          \"attemptsMade\":4,\"arrivalTimestamp\":1789014240448,\"attemptEndingTimestamp\":1789014301529,\
-         \"lambdaARN\":\"arn:aws:lambda:us-east-1:123456789012:function:f\"}\n"
+         \"lambdaARN\":\"arn:aws:lambda:us-east-1:123456789012:function:f\",\"lakewardOffset\":9}\n"
     );
     assert_eq!(
         text(record(Stage::Processing, "DynamicPartitioning.MetadataExtractionFailed", b"{}")),
         "{\"rawData\":\"e30=\",\"errorCode\":\"DynamicPartitioning.MetadataExtractionFailed\",\
          \"errorMessage\":\"why \\\"so\\\"\",\"attemptsMade\":4,\"arrivalTimestamp\":1789014240448,\
-         \"attemptEndingTimestamp\":1789014301529}\n"
+         \"attemptEndingTimestamp\":1789014301529,\"lakewardOffset\":9}\n"
     );
     assert_eq!(
         text(record(Stage::Conversion, "json.syntax", b"{")),
         "{\"attemptsMade\":4,\"arrivalTimestamp\":1789014240448,\"lastErrorCode\":\"DataFormatConversion.ParseError\",\
          \"lastErrorMessage\":\"why \\\"so\\\"\",\"attemptEndingTimestamp\":1789014301529,\"rawData\":\"ew==\",\
-         \"sequenceNumber\":null,\"subSequenceNumber\":null,\"dataCatalogTable\":null}\n"
+         \"sequenceNumber\":null,\"subSequenceNumber\":null,\"dataCatalogTable\":null,\"lakewardOffset\":9}\n"
     );
     for code in ["sql.failed", "schema.mismatch", "json.not_object", "DataFormatConversion.MalformedData"] {
         let told = lines(&rendered(&[record(Stage::Conversion, code, b"")], &firehose()));
@@ -90,11 +90,11 @@ fn every_stage_has_its_file() {
         record(Stage::Processing, "b", b"2"),
         record(Stage::Conversion, "c", b"3"),
     ];
-    let stages = by_stage(&records);
+    let stages = by_stage(records.iter());
     let told: Vec<_> =
         stages.iter().map(|(s, r)| (s.error_output_type(), r.len(), &*r[0].reason.code)).collect();
     assert_eq!(told, [("processing-failed", 1, "b"), ("format-conversion-failed", 2, "a")]);
-    assert!(by_stage(&[]).is_empty());
+    assert!(by_stage([].iter()).is_empty());
 }
 
 #[test]

@@ -11,6 +11,8 @@
 //! | `replay_records` | pipeline, number            | the records: for each, its arrival (µs, i64), its length (u32) and its bytes, little-endian |
 //! | `replayed`       | pipeline, incarnation or replay it was quarantined from, offset | the replay's number |
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use lakeward_model::{Offset, RecordBlock, Records, Timestamp};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
@@ -57,6 +59,10 @@ pub struct ReplayAnswer {
     pub already: u64,
     /// Records that no committed batch of the pipeline has in quarantine.
     pub unknown: u64,
+    /// The replay that those queued are: its batch has it as its source. `None`
+    /// if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<uuid::Uuid>,
 }
 
 pub(super) fn make_tables(write: &WriteTransaction) -> Result<(), LedgerError> {
@@ -103,12 +109,13 @@ impl Ledger {
             let number = progress.replays.queued;
             let mut bytes = Vec::new();
             let mut replayed = write.open_table(REPLAYED)?;
-            let batches = write.open_table(BATCHES)?;
+            let mut batches = Batches { name, known: BTreeMap::new() };
+            let table = write.open_table(BATCHES)?;
             for record in records {
                 let key = (name, record.source.as_u128(), record.offset.0);
                 if replayed.get(key)?.is_some() {
                     answer.already += 1;
-                } else if is_quarantined(&batches, &progress, name, record)? {
+                } else if batches.take(&table, &replayed, &progress, record)? {
                     replayed.insert(key, number)?;
                     push(&mut bytes, record);
                     answer.queued += 1;
@@ -122,6 +129,7 @@ impl Ledger {
                     records: answer.queued,
                     bytes: bytes.len() as u64,
                 };
+                answer.replay = Some(replay.id);
                 let value = render("replays", &replay)?;
                 write.open_table(REPLAYS)?.insert((name, number), value.as_slice())?;
                 write.open_table(RECORDS)?.insert((name, number), bytes.as_slice())?;
@@ -157,34 +165,71 @@ impl Ledger {
         Ok(blocks(value.value()))
     }
 
-    /// Which of `offsets` of a source left quarantine.
+    /// Up to `limit` offsets of a source that left quarantine, from `from` on,
+    /// ascending.
     ///
     /// # Errors
     /// See [`LedgerError`].
-    pub fn replayed(&self, name: &str, source: uuid::Uuid) -> Result<Vec<Offset>, LedgerError> {
+    pub fn replayed(
+        &self,
+        name: &str,
+        source: uuid::Uuid,
+        from: Offset,
+        limit: usize,
+    ) -> Result<Vec<Offset>, LedgerError> {
         let read = self.database.begin_read()?;
         let table = read.open_table(REPLAYED)?;
         let source = source.as_u128();
-        let all = table.range((name, source, 0)..=(name, source, u64::MAX))?;
-        all.map(|entry| Ok(Offset(entry?.0.value().2))).collect()
+        let all = table.range((name, source, from.0)..=(name, source, u64::MAX))?;
+        all.take(limit).map(|entry| Ok(Offset(entry?.0.value().2))).collect()
     }
 }
 
-/// Whether the committed batch that holds the record quarantined anything: a
-/// record that was delivered must not be delivered again under this name.
-fn is_quarantined(
-    batches: &impl ReadableTable<(&'static str, u128, u64), &'static [u8]>,
-    progress: &Progress,
-    name: &str,
-    record: &Quarantined,
-) -> Result<bool, LedgerError> {
-    let source = record.source.as_u128();
-    let mut at_or_before = batches.range((name, source, 0)..=(name, source, record.offset.0))?;
-    let Some(last) = at_or_before.next_back() else { return Ok(false) };
-    let batch: BatchRecord = parse("batches", last?.1.value())?;
-    Ok(record.offset < batch.span.to
-        && batch.counts.quarantined > 0
-        && batch.incarnation == progress.incarnation)
+/// The batches that the records of a request come from. As many records leave
+/// a batch's quarantine as it put there, and not one more: whoever asks for a
+/// record that was delivered must not make the numbers wrong.
+struct Batches<'a> {
+    name: &'a str,
+    /// By source and first offset: the end, and how many may still leave.
+    known: BTreeMap<(u128, u64), (Offset, u64)>,
+}
+
+impl Batches<'_> {
+    /// Whether the record may leave; if so, it is counted.
+    fn take(
+        &mut self,
+        batches: &impl ReadableTable<(&'static str, u128, u64), &'static [u8]>,
+        replayed: &impl ReadableTable<(&'static str, u128, u64), u64>,
+        progress: &Progress,
+        record: &Quarantined,
+    ) -> Result<bool, LedgerError> {
+        let (source, offset) = (record.source.as_u128(), record.offset);
+        let key = match self.known.range((source, 0)..=(source, offset.0)).next_back() {
+            Some((key, (to, _))) if offset < *to => *key,
+            _ => {
+                let mut at_or_before =
+                    batches.range((self.name, source, 0)..=(self.name, source, offset.0))?;
+                let Some(last) = at_or_before.next_back() else { return Ok(false) };
+                let batch: BatchRecord = parse("batches", last?.1.value())?;
+                if offset >= batch.span.to || batch.incarnation != progress.incarnation {
+                    return Ok(false);
+                }
+                let span = (self.name, source, batch.span.from.0)..(self.name, source, batch.span.to.0);
+                let mut left = batch.counts.quarantined;
+                for entry in replayed.range(span)? {
+                    entry?;
+                    left = left.saturating_sub(1);
+                }
+                let key = (source, batch.span.from.0);
+                self.known.insert(key, (batch.span.to, left));
+                key
+            }
+        };
+        let Some((_, left)) = self.known.get_mut(&key) else { return Ok(false) };
+        let may = *left > 0;
+        *left = left.saturating_sub(1);
+        Ok(may)
+    }
 }
 
 fn push(bytes: &mut Vec<u8>, record: &Quarantined) {

@@ -6,3 +6,4 @@ mod dedup;
 mod delivery;
 mod pipelines;
 mod recovery;
+mod replays;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakeward_engine::{Connectors, Control, Engine, EngineOptions, Opened, PipelineSpec};
+use lakeward_engine::{BatchLimits, Connectors, Control, Engine, EngineOptions, Opened, PipelineSpec};
 use lakeward_model::StreamName;
 use lakeward_model::clock::SystemClock;
 use lakeward_model::conformance::MemoryDestination;
@@ -28,11 +28,18 @@ pub(crate) struct Setup {
     pub(crate) config: Value,
     pub(crate) journal: lakeward_journal::Options,
     pub(crate) auto: bool,
+    /// How old a batch gets before it is cut.
+    pub(crate) age: Duration,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { config: json!({}), journal: lakeward_journal::Options::default(), auto: false }
+        Self {
+            config: json!({}),
+            journal: lakeward_journal::Options::default(),
+            auto: false,
+            age: BatchLimits::default().age,
+        }
     }
 }
 
@@ -42,7 +49,7 @@ pub(crate) fn pipeline(stream: &str) -> PipelineSpec {
         name: stream.to_owned(),
         stream: StreamName::new(stream).unwrap(),
         shape: lakeward_columnar::shape::Shape::default(),
-        batch: lakeward_engine::BatchLimits::default(),
+        batch: BatchLimits::default(),
         destination: json!({"type": "lake", "url": "s3://configured-bucket/"}),
         owner: None,
     }
@@ -68,7 +75,11 @@ pub(crate) async fn start(dir: &std::path::Path, setup: Setup) -> Server {
         },
         auto: if setup.auto { Some(Arc::new(|stream| pipeline(stream.as_str()))) } else { None },
     };
-    let engine = Engine::open(options, vec![pipeline("events"), pipeline("other")]).await.unwrap();
+    let mut specs = vec![pipeline("events"), pipeline("other")];
+    for spec in &mut specs {
+        spec.batch.age = setup.age;
+    }
+    let engine = Engine::open(options, specs).await.unwrap();
     let mut config: ServerConfig = serde_json::from_value(setup.config).unwrap();
     config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let backend = Backend {

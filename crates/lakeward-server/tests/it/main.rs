@@ -9,4 +9,5 @@ mod events;
 mod harness;
 mod processors;
 mod puts;
+mod replays;
 mod streams;

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use lakeward_connectors::destinations::lake::Lake;
 use lakeward_engine::PipelineStatus;
 
-use super::target::{Inspected, TargetArguments};
+use super::target::{Inspected, TargetArguments, unknown};
 use crate::audit::{self, Audit as PipelineAudit};
 use crate::config::Config;
-use crate::exit::{Code, coded};
+use crate::exit::Code;
 use crate::terminal::{Output, count};
 use crate::wiring;
 
@@ -43,10 +43,7 @@ pub(crate) async fn audit_all(
     if let Some(only) = only
         && !statuses.contains_key(only)
     {
-        let mut known: Vec<&str> = statuses.keys().map(String::as_str).collect();
-        known.sort_unstable();
-        let message = format!("there is no pipeline {only}; there are: {}", known.join(", "));
-        return Err(coded(Code::Usage, message));
+        return Err(unknown(only, &statuses.keys().collect::<Vec<_>>()));
     }
     let batches = inspected.batches().await?;
     let mut audits = Vec::new();
@@ -90,10 +87,25 @@ pub(crate) fn report(out: &Output, audits: &[PipelineAudit]) -> anyhow::Result<b
             count(audit.rows_found),
             count(audit.rows_expected),
         ));
-        if audit.rows_elsewhere > 0 {
+        if audit.quarantine_expected > 0 {
             out.say(format!(
-                "  {} rows lie at a former destination, which was not looked at",
-                count(audit.rows_elsewhere)
+                "  in quarantine files: {} of {} records",
+                count(audit.quarantine_found),
+                count(audit.quarantine_expected),
+            ));
+        }
+        if status.replayed > 0 {
+            out.say(format!(
+                "  replayed: {} left quarantine, {} of them settled again",
+                count(status.replayed),
+                count(status.replays_settled),
+            ));
+        }
+        if audit.rows_elsewhere + audit.quarantine_elsewhere > 0 {
+            out.say(format!(
+                "  {} rows and {} quarantined records lie at a former destination, which was not looked at",
+                count(audit.rows_elsewhere),
+                count(audit.quarantine_elsewhere),
             ));
         }
         for finding in &audit.findings {

@@ -100,7 +100,8 @@ async fn tables(config: &Config) -> anyhow::Result<Vec<Table>> {
         let incarnation = statuses.iter().find(|s| s.pipeline == spec.name).map(|status| status.incarnation);
         // Files of a former stream of the same name may have other columns.
         let known = mine.iter().all(|batch| Some(batch.incarnation) == incarnation);
-        let schema = if known { inspected.schema(&spec.name).await? } else { None };
+        let versions = if known { inspected.schema_versions(&spec.name).await? } else { Vec::new() };
+        let schema = versions.into_iter().next_back();
         let reader = LakeReader::open(&lake)?;
         tables.push(Table {
             name: spec.name.clone(),

@@ -95,7 +95,8 @@ impl Tail {
             .or_else(|| known.iter().find(|status| status.stream.as_str() == self.name));
         let Some(found) = found else {
             let names: Vec<&str> = known.iter().map(|status| status.pipeline.as_str()).collect();
-            let message = format!("there is no pipeline or stream {}; there are: {}", self.name, names.join(", "));
+            let message =
+                format!("there is no pipeline or stream {}; there are: {}", self.name, names.join(", "));
             return Err(coded(Code::Usage, message));
         };
         let stream = found.stream.to_string();
@@ -107,7 +108,8 @@ impl Tail {
         }
         let all = inspected.pipelines(config).await?;
         let spec = all.into_iter().find(|spec| spec.name == found.pipeline);
-        let mut spec = spec.ok_or_else(|| coded(Code::Usage, "the configuration does not have this pipeline"))?;
+        let mut spec =
+            spec.ok_or_else(|| coded(Code::Usage, "the configuration does not have this pipeline"))?;
         if self.sql.is_some() {
             spec.shape.sql.clone_from(&self.sql);
         }
@@ -151,7 +153,10 @@ async fn print_rows(
     }
     for line in &preview.quarantined {
         let offset = line.offset.map_or(String::from("?"), |offset| offset.to_string());
-        out.note(format!("record {offset} would go to quarantine: {} ({})", line.reason.message, line.reason.code));
+        out.note(format!(
+            "record {offset} would go to quarantine: {} ({})",
+            line.reason.message, line.reason.code
+        ));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use lakeward_columnar::schema::TableSchema;
 use lakeward_engine::{BatchKey, BatchRecord, PipelineSpec, PipelineStatus};
+use lakeward_model::Offset;
 
 use crate::commands::dev;
 use crate::config::Config;
@@ -102,7 +103,7 @@ impl Inspected {
         loop {
             let after = all.last().map(BatchRecord::key);
             let page: Vec<BatchRecord> = match self {
-                Self::Remote(remote) => remote.get(&batches_path(after.as_ref())).await?,
+                Self::Remote(remote) => remote.get(&batches_path(after.as_ref(), BATCHES_AT_ONCE)).await?,
                 Self::Offline(offline) => offline.batches(after.as_ref(), BATCHES_AT_ONCE)?,
             };
             let ended = page.len() < BATCHES_AT_ONCE;
@@ -113,15 +114,38 @@ impl Inspected {
         }
     }
 
-    /// The columns of a pipeline's files so far; `None` if the process that runs
-    /// is an older release, which does not tell.
-    pub(crate) async fn schema(&self, pipeline: &str) -> anyhow::Result<Option<TableSchema>> {
+    /// The batch of a replay, once it is committed.
+    pub(crate) async fn batch_of(
+        &self,
+        pipeline: &str,
+        replay: uuid::Uuid,
+    ) -> anyhow::Result<Option<BatchRecord>> {
+        // The key before every key of the replay.
+        let before = BatchKey {
+            pipeline: pipeline.to_string(),
+            source: uuid::Uuid::from_u128(replay.as_u128().saturating_sub(1)),
+            from: Offset(u64::MAX),
+        };
+        let next: Vec<BatchRecord> = match self {
+            Self::Remote(remote) => remote.get(&batches_path(Some(&before), 1)).await?,
+            Self::Offline(offline) => offline.batches(Some(&before), 1)?,
+        };
+        Ok(next.into_iter().find(|batch| batch.pipeline == pipeline && batch.replay == Some(replay)))
+    }
+
+    /// Every version of a pipeline's columns, the oldest first.
+    pub(crate) async fn schema_versions(&self, pipeline: &str) -> anyhow::Result<Vec<TableSchema>> {
         match self {
-            Self::Remote(remote) => {
-                Ok(remote.get(&format!("/v1/pipelines/{}/schema", in_path(pipeline))).await.ok())
-            }
-            Self::Offline(offline) => offline.schema(pipeline).map(Some),
+            Self::Remote(remote) => remote.get(&format!("{}/schemas", pipeline_path(pipeline))).await,
+            Self::Offline(offline) => offline.schema_versions(pipeline),
         }
+    }
+
+    /// The numbers of one pipeline.
+    pub(crate) async fn status_of(&self, pipeline: &str) -> anyhow::Result<PipelineStatus> {
+        let all = self.status().await?;
+        let known: Vec<String> = all.iter().map(|status| status.pipeline.clone()).collect();
+        all.into_iter().find(|status| status.pipeline == pipeline).ok_or_else(|| unknown(pipeline, &known))
     }
 
     /// Every pipeline: those of the configuration and those made through an
@@ -142,16 +166,28 @@ impl Inspected {
     }
 }
 
-fn in_path(name: &str) -> percent_encoding::PercentEncode<'_> {
-    percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC)
+/// Says that there is no such pipeline, and which there are.
+pub(crate) fn unknown(pipeline: &str, known: &[impl AsRef<str>]) -> anyhow::Error {
+    let mut known: Vec<&str> = known.iter().map(AsRef::as_ref).collect();
+    known.sort_unstable();
+    coded(Code::Usage, format!("there is no pipeline {pipeline}; there are: {}", known.join(", ")))
 }
 
-fn batches_path(after: Option<&BatchKey>) -> String {
+/// Where the control API has a pipeline.
+pub(crate) fn pipeline_path(pipeline: &str) -> String {
+    format!("/v1/pipelines/{}", escaped(pipeline))
+}
+
+fn escaped(text: &str) -> percent_encoding::PercentEncode<'_> {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC)
+}
+
+fn batches_path(after: Option<&BatchKey>, limit: usize) -> String {
     match after {
-        None => format!("/v1/batches?limit={BATCHES_AT_ONCE}"),
+        None => format!("/v1/batches?limit={limit}"),
         Some(BatchKey { pipeline, source, from }) => {
-            let pipeline = in_path(pipeline);
-            format!("/v1/batches?limit={BATCHES_AT_ONCE}&pipeline={pipeline}&source={source}&from={from}")
+            let pipeline = escaped(pipeline);
+            format!("/v1/batches?limit={limit}&pipeline={pipeline}&source={source}&from={from}")
         }
     }
 }
