@@ -14,8 +14,7 @@ use tracing::{error, warn};
 
 use super::chunk::{self, Chunk};
 use super::event::{self, Ids};
-use super::replies::Part;
-use super::{Heard, Listener, Settings, reply};
+use super::{Heard, Listener, Settings, replies, reply};
 
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -31,39 +30,72 @@ pub(super) struct Caller {
     pub(super) settings: Arc<Settings>,
     pub(super) batch: BatchId,
     pub(super) listener: Listener,
-    pub(super) parts: mpsc::Sender<Part>,
+    pub(super) parts: mpsc::Sender<replies::Part>,
 }
 
 /// How the calls for some pieces ended.
 enum Ended {
     Said(Vec<Outcome>),
     TooLarge(Reason),
+    /// The function failed on them, or could not be reached, after all tries.
+    Failed {
+        reason: Reason,
+        ran: bool,
+    },
 }
+
+/// Pieces to ask for.
+struct Part {
+    range: Range<u64>,
+    /// Tries of calls that had these pieces in them and others too.
+    tried: u32,
+}
+
+/// So many parts in a row on which the function fails say that it always does,
+/// and not that some pieces are bad.
+const IN_VAIN_MAX: u32 = 32;
 
 impl Caller {
     /// Asks for the pieces `missing` of a chunk and sends on what is said, part
     /// by part.
     pub(super) async fn ask(self, chunk: Arc<Chunk>, missing: Vec<Range<u64>>) {
-        let mut missing = VecDeque::from(missing);
-        while let Some(range) = missing.pop_front() {
-            let outcomes = match self.ask_part(&chunk, &range).await {
-                Ended::Said(outcomes) => outcomes,
-                Ended::TooLarge(reason) if range.end - range.start == 1 => vec![Outcome::Failed(reason)],
+        let all = missing.into_iter().map(|range| Part { range, tried: 0 });
+        let mut missing: VecDeque<Part> = all.collect();
+        let mut in_vain = 0;
+        while let Some(part) = missing.pop_front() {
+            let count = part.range.end - part.range.start;
+            let outcomes = match self.ask_part(&chunk, &part).await {
+                Ended::Said(outcomes) => {
+                    in_vain = 0;
+                    outcomes
+                }
+                Ended::TooLarge(reason) if count == 1 => vec![Outcome::Failed(reason)],
                 Ended::TooLarge(_) => {
-                    let middle = range.start + (range.end - range.start) / 2;
-                    missing.push_front(middle..range.end);
-                    missing.push_front(range.start..middle);
+                    halve(&part, part.tried, &mut missing);
                     continue;
                 }
+                // One bad piece must not take the others with it.
+                Ended::Failed { reason, ran: true } if count > 1 && in_vain < IN_VAIN_MAX => {
+                    in_vain += 1;
+                    halve(&part, reason.attempts, &mut missing);
+                    continue;
+                }
+                Ended::Failed { reason, .. } => {
+                    in_vain += 1;
+                    error!(pipeline = self.settings.pipeline, batch = %self.batch, records = count, attempts = reason.attempts, error = reason.message, "the function failed too often; the records go to quarantine");
+                    let count = usize::try_from(count).expect("a call's pieces are in memory");
+                    vec![Outcome::Failed(reason); count]
+                }
             };
-            if self.parts.send(Part { first: range.start, outcomes }).await.is_err() {
+            if self.parts.send(replies::Part { first: part.range.start, outcomes }).await.is_err() {
                 // Nobody waits for it any more.
                 return;
             }
         }
     }
 
-    async fn ask_part(&self, chunk: &Arc<Chunk>, range: &Range<u64>) -> Ended {
+    async fn ask_part(&self, chunk: &Arc<Chunk>, part: &Part) -> Ended {
+        let range = &part.range;
         let piece = &chunk.part(range)[0];
         if range.end - range.start == 1 && chunk::is_too_large(piece) {
             let message = format!(
@@ -74,7 +106,9 @@ impl Caller {
             return Ended::TooLarge(reason("Lambda.RecordTooLarge".into(), message, 0));
         }
         let event = self.event(chunk, range).await;
-        let (mut attempts, mut faults, mut in_a_row) = (0_u32, 0_u32, 0_u32);
+        // What failed in company was tried often enough.
+        let retries = if part.tried > 0 { 0 } else { self.settings.retries };
+        let (mut attempts, mut faults, mut in_a_row) = (part.tried, 0_u32, 0_u32);
         loop {
             let answer = self.function.invoke(event.clone()).await;
             attempts = attempts.saturating_add(1);
@@ -97,12 +131,9 @@ impl Caller {
             };
             faults = faults.saturating_add(u32::from(counts));
             in_a_row = in_a_row.saturating_add(1);
-            if counts && faults > self.settings.retries {
-                let records = range.end - range.start;
-                error!(pipeline = self.settings.pipeline, batch = %self.batch, records, attempts, error = %failure, "the function failed too often; the records go to quarantine");
-                let failed = Outcome::Failed(reason(failure.code, failure.message, attempts));
-                let count = usize::try_from(records).expect("a call's pieces are in memory");
-                return Ended::Said(vec![failed; count]);
+            if counts && faults > retries {
+                let ran = failure.kind == InvokeFailureKind::FunctionError;
+                return Ended::Failed { reason: reason(failure.code, failure.message, attempts), ran };
             }
             let pause = pause_after(failure.kind, in_a_row, failure.retry_after);
             warn!(pipeline = self.settings.pipeline, batch = %self.batch, attempts, error = %failure, retry_in = ?pause, "a call of the function failed; calling it again");
@@ -126,6 +157,14 @@ impl Caller {
         let labels = [("pipeline", self.settings.pipeline.clone()), ("result", result.to_string())];
         metrics::counter!("lakeward_function_calls_total", &labels).increment(1);
     }
+}
+
+/// Puts both halves of a part before all others.
+fn halve(part: &Part, tried: u32, missing: &mut VecDeque<Part>) {
+    let Range { start, end } = part.range;
+    let middle = start + (end - start) / 2;
+    missing.push_front(Part { range: middle..end, tried });
+    missing.push_front(Part { range: start..middle, tried });
 }
 
 fn reason(code: std::borrow::Cow<'static, str>, message: String, attempts: u32) -> Reason {
