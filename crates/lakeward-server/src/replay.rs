@@ -90,8 +90,7 @@ async fn take(doors: &Doors, name: &str, parts: &Parts, body: &mut Body) -> Resu
 fn parse(body: &[u8]) -> Result<Vec<Quarantined>, Refusal> {
     let replay: Replay<'_> = serde_json::from_slice(body)
         .map_err(|error| Refusal::bad_request(format!("the body is not a replay: {error}")))?;
-    let too_large =
-        |message: String| Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message);
+    let too_large = |message: String| Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message);
     if replay.records.len() > RECORDS_MAX {
         return Err(too_large(format!("more than {RECORDS_MAX} records in one request")));
     }
@@ -136,7 +135,8 @@ pub(crate) async fn replayed(
         return Refusal::unauthorized().into_response();
     }
     let Ok(Query(query)) = query else {
-        return Refusal::bad_request("give `source`, a uuid, and if need be `from` and `limit`").into_response();
+        return Refusal::bad_request("give `source`, a uuid, and if need be `from` and `limit`")
+            .into_response();
     };
     let limit = query.limit.unwrap_or(OFFSETS_MAX).min(OFFSETS_MAX);
     finish(doors.control.replayed(&name, query.source, Offset(query.from), limit).await)

@@ -178,7 +178,10 @@ fn tiling<'a>(
     });
     for batch in &replays {
         if batch.span.from != Offset(0) {
-            finding(format!("a replay's batch is {}, which does not start with its first record", batch.span));
+            finding(format!(
+                "a replay's batch is {}, which does not start with its first record",
+                batch.span
+            ));
         }
     }
     if sum != status.replays_settled {

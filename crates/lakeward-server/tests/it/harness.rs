@@ -34,7 +34,12 @@ pub(crate) struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { config: json!({}), journal: lakeward_journal::Options::default(), auto: false, age: BatchLimits::default().age }
+        Self {
+            config: json!({}),
+            journal: lakeward_journal::Options::default(),
+            auto: false,
+            age: BatchLimits::default().age,
+        }
     }
 }
 

@@ -58,7 +58,10 @@ async fn records_leave_once() {
 
     let fixed = body(&[(source, 1, b"{\"n\":3}"), (source, 1, b"{\"n\":3}"), (source, 99, b"{}")]);
     let (status, first) = replay(&server, &fixed).await;
-    assert_eq!((status, &first["queued"], &first["already"], &first["unknown"]), (200, &json!(1), &json!(1), &json!(1)));
+    assert_eq!(
+        (status, &first["queued"], &first["already"], &first["unknown"]),
+        (200, &json!(1), &json!(1), &json!(1))
+    );
     let after = settled(&server).await;
     assert_eq!((after.counts.delivered, after.counts.quarantined, after.replayed), (3, 1, 1));
     let (status, second) = replay(&server, &fixed).await;

@@ -72,9 +72,7 @@ impl Schema {
                 let from = match from {
                     Some(0) => &empty,
                     Some(from) => pick(&pipeline, &versions, Some(from))?,
-                    None => {
-                        versions.iter().rev().find(|older| older.version < to.version).unwrap_or(&empty)
-                    }
+                    None => versions.iter().rev().find(|older| older.version < to.version).unwrap_or(&empty),
                 };
                 let changes = diff(from, to);
                 if out.is_json() {
@@ -113,7 +111,8 @@ fn pick<'a>(
     let Some(wanted) = wanted else { return Ok(newest) };
     versions.iter().find(|schema| schema.version == wanted).ok_or_else(|| {
         let oldest = versions.first().unwrap_or(newest).version;
-        let message = format!("pipeline {pipeline} has no version {wanted}; it has {oldest} to {}", newest.version);
+        let message =
+            format!("pipeline {pipeline} has no version {wanted}; it has {oldest} to {}", newest.version);
         coded(Code::Usage, message)
     })
 }
@@ -185,10 +184,7 @@ mod tests {
             {"name": "s", "type": {"struct": [{"name": "x", "type": {"list": "utf8"}}]}},
             {"name": "l", "type": {"list": {"struct": [{"name": "y", "type": "bool"}]}}},
         ]));
-        assert_eq!(
-            diff(&old, &new),
-            ["~ a int64 → float64", "+ s.x string[]", "+ l[].y bool", "- b string"]
-        );
+        assert_eq!(diff(&old, &new), ["~ a int64 → float64", "+ s.x string[]", "+ l[].y bool", "- b string"]);
         assert_eq!(diff(&old, &old), Vec::<String>::new());
         let versions = [TableSchema { version: 3, ..old }, TableSchema { version: 4, ..new }];
         assert_eq!(pick("p", &versions, None).unwrap().version, 4);

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use arrow::array::{ArrayRef, AsArray, BinaryArray, Int64Array, StringArray, TimestampMicrosecondArray};
 use arrow::array::{Array, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, BinaryArray, Int64Array, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::DataType;
 use lakeward_columnar::transform::{Pinned, Transform};
 
@@ -48,8 +48,10 @@ impl Fix {
     /// Makes new bytes of `records`, all of one batch.
     pub(super) fn apply(&self, pipeline: &str, records: &[Record], pinned: &Pinned) -> anyhow::Result<Fixed> {
         let wrong = |what: String| coded(Code::Data, format!("{}: {what}", self.file));
-        let output =
-            self.transform.apply(&input(pipeline, records)?, pinned).map_err(|error| wrong(error.to_string()))?;
+        let output = self
+            .transform
+            .apply(&input(pipeline, records)?, pinned)
+            .map_err(|error| wrong(error.to_string()))?;
         let mut fixed = Fixed { data: vec![None; records.len()], failed: Vec::new() };
         for failed in output.failed {
             fixed.failed.push((usize::try_from(failed.row)?, failed.message));
@@ -58,7 +60,10 @@ impl Fix {
             wrong(String::from("the SELECT has no column `data`; it becomes the record's new bytes"))
         })?;
         let column = texts(column).ok_or_else(|| {
-            wrong(format!("its column `data` is {}; make it text, for instance with CAST(… AS VARCHAR)", column.data_type()))
+            wrong(format!(
+                "its column `data` is {}; make it text, for instance with CAST(… AS VARCHAR)",
+                column.data_type()
+            ))
         })?;
         let mut before = None;
         for (row, &source) in output.sources.iter().enumerate() {
@@ -189,6 +194,9 @@ mod tests {
         };
         refused(Says { column: "text", ..good.clone() }, "no column `data`");
         refused(Says { number: true, ..good.clone() }, "Int64");
-        refused(Says { rows: vec![(1, Some("x")), (1, Some("y"))], ..good }, "more than one row of the record at offset 11");
+        refused(
+            Says { rows: vec![(1, Some("x")), (1, Some("y"))], ..good },
+            "more than one row of the record at offset 11",
+        );
     }
 }
