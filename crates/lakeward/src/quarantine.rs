@@ -133,31 +133,19 @@ mod tests {
         };
         check(
             r#"{"reason":"json.syntax","message":"m","pipeline":"p","stream":"s","offset":7,"received_at":"1970-01-01T00:00:01.000002Z","data":"{x"}"#,
-            Some(7),
-            1_000_002,
-            "json.syntax",
-            b"{x",
+            Some(7), 1_000_002, "json.syntax", b"{x",
         );
         check(
             r#"{"reason":"json.utf8","message":"m","offset":7,"received_at":"-5 µs","data_base64":"/w=="}"#,
-            Some(7),
-            -5,
-            "json.utf8",
-            b"\xff",
+            Some(7), -5, "json.utf8", b"\xff",
         );
         check(
             r#"{"attemptsMade":1,"arrivalTimestamp":1500,"lastErrorCode":"DataFormatConversion.ParseError","lastErrorMessage":"m","attemptEndingTimestamp":3,"rawData":"e3g=","sequenceNumber":null,"lakewardOffset":9}"#,
-            Some(9),
-            1_500_000,
-            "DataFormatConversion.ParseError",
-            b"{x",
+            Some(9), 1_500_000, "DataFormatConversion.ParseError", b"{x",
         );
         check(
             r#"{"rawData":"e3g=","errorCode":"Lambda.ProcessingFailedStatus","errorMessage":"m","attemptsMade":1,"arrivalTimestamp":1500,"attemptEndingTimestamp":2,"lambdaARN":"arn:x"}"#,
-            None,
-            1_500_000,
-            "Lambda.ProcessingFailedStatus",
-            b"{x",
+            None, 1_500_000, "Lambda.ProcessingFailedStatus", b"{x",
         );
     }
 

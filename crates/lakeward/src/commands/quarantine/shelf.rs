@@ -114,8 +114,7 @@ impl Shelf {
         let mut all = Vec::new();
         for file in batch.files.iter().filter(|file| file.role == Role::Quarantine) {
             let body = self.lake.get(&file.path, None).await;
-            let body =
-                body.with_context(|| format!("cannot read the quarantine file {}{}", self.lake, file.path))?;
+            let body = body.with_context(|| format!("cannot read the quarantine file {}{}", self.lake, file.path))?;
             for record in quarantine::read(&body) {
                 let damaged =
                     |what: &str| coded(Code::Data, format!("the quarantine file {}: {what}", file.path));
