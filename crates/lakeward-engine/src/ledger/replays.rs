@@ -10,6 +10,7 @@
 //! | `replays`        | pipeline, number            | [`QueuedReplay`] |
 //! | `replay_records` | pipeline, number            | the records: for each, its arrival (µs, i64), its length (u32) and its bytes, little-endian |
 //! | `replayed`       | pipeline, incarnation or replay it was quarantined from, offset | the replay's number |
+//! | `replayed_of`    | pipeline, incarnation or replay, first offset of the batch | how many of the batch's records left |
 
 use std::collections::BTreeMap;
 
@@ -24,7 +25,9 @@ use crate::ledger::BatchRecord;
 type Numbered = TableDefinition<'static, (&'static str, u64), &'static [u8]>;
 const REPLAYS: Numbered = TableDefinition::new("replays");
 const RECORDS: Numbered = TableDefinition::new("replay_records");
-const REPLAYED: TableDefinition<'static, (&'static str, u128, u64), u64> = TableDefinition::new("replayed");
+type Counted = TableDefinition<'static, (&'static str, u128, u64), u64>;
+const REPLAYED: Counted = TableDefinition::new("replayed");
+const REPLAYED_OF: Counted = TableDefinition::new("replayed_of");
 
 /// A replay that waits for its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +72,7 @@ pub(super) fn make_tables(write: &WriteTransaction) -> Result<(), LedgerError> {
     write.open_table(REPLAYS)?;
     write.open_table(RECORDS)?;
     write.open_table(REPLAYED)?;
+    write.open_table(REPLAYED_OF)?;
     Ok(())
 }
 
@@ -76,7 +80,9 @@ pub(super) fn make_tables(write: &WriteTransaction) -> Result<(), LedgerError> {
 pub(super) fn forget(write: &WriteTransaction, name: &str) -> Result<(), LedgerError> {
     write.open_table(REPLAYS)?.retain_in((name, 0)..=(name, u64::MAX), |_, _| false)?;
     write.open_table(RECORDS)?.retain_in((name, 0)..=(name, u64::MAX), |_, _| false)?;
-    write.open_table(REPLAYED)?.retain_in((name, 0, 0)..=(name, u128::MAX, u64::MAX), |_, _| false)?;
+    for table in [REPLAYED, REPLAYED_OF] {
+        write.open_table(table)?.retain_in((name, 0, 0)..=(name, u128::MAX, u64::MAX), |_, _| false)?;
+    }
     Ok(())
 }
 
@@ -111,17 +117,21 @@ impl Ledger {
             let mut replayed = write.open_table(REPLAYED)?;
             let mut batches = Batches { name, known: BTreeMap::new() };
             let table = write.open_table(BATCHES)?;
+            let mut counts = write.open_table(REPLAYED_OF)?;
             for record in records {
                 let key = (name, record.source.as_u128(), record.offset.0);
                 if replayed.get(key)?.is_some() {
                     answer.already += 1;
-                } else if batches.take(&table, &replayed, &progress, record)? {
+                } else if batches.take(&table, &counts, &progress, record)? {
                     replayed.insert(key, number)?;
                     push(&mut bytes, record);
                     answer.queued += 1;
                 } else {
                     answer.unknown += 1;
                 }
+            }
+            for ((source, from), batch) in batches.known {
+                counts.insert((name, source, from), batch.left)?;
             }
             if answer.queued > 0 {
                 let replay = QueuedReplay {
@@ -190,8 +200,16 @@ impl Ledger {
 /// record that was delivered must not make the numbers wrong.
 struct Batches<'a> {
     name: &'a str,
-    /// By source and first offset: the end, and how many may still leave.
-    known: BTreeMap<(u128, u64), (Offset, u64)>,
+    /// By source and first offset.
+    known: BTreeMap<(u128, u64), Known>,
+}
+
+/// A batch that put records into quarantine.
+struct Known {
+    to: Offset,
+    quarantined: u64,
+    /// How many of them left.
+    left: u64,
 }
 
 impl Batches<'_> {
@@ -199,36 +217,33 @@ impl Batches<'_> {
     fn take(
         &mut self,
         batches: &impl ReadableTable<(&'static str, u128, u64), &'static [u8]>,
-        replayed: &impl ReadableTable<(&'static str, u128, u64), u64>,
+        counts: &impl ReadableTable<(&'static str, u128, u64), u64>,
         progress: &Progress,
         record: &Quarantined,
     ) -> Result<bool, LedgerError> {
         let (source, offset) = (record.source.as_u128(), record.offset);
-        let key = match self.known.range((source, 0)..=(source, offset.0)).next_back() {
-            Some((key, (to, _))) if offset < *to => *key,
+        let known = self.known.range((source, 0)..=(source, offset.0)).next_back();
+        let key = match known {
+            Some((key, batch)) if offset < batch.to => *key,
             _ => {
                 let mut at_or_before =
                     batches.range((self.name, source, 0)..=(self.name, source, offset.0))?;
                 let Some(last) = at_or_before.next_back() else { return Ok(false) };
                 let batch: BatchRecord = parse("batches", last?.1.value())?;
-                if offset >= batch.span.to || batch.incarnation != progress.incarnation {
+                let quarantined = batch.counts.quarantined;
+                if offset >= batch.span.to || quarantined == 0 || batch.incarnation != progress.incarnation {
                     return Ok(false);
                 }
-                let span = (self.name, source, batch.span.from.0)..(self.name, source, batch.span.to.0);
-                let mut left = batch.counts.quarantined;
-                for entry in replayed.range(span)? {
-                    entry?;
-                    left = left.saturating_sub(1);
-                }
                 let key = (source, batch.span.from.0);
-                self.known.insert(key, (batch.span.to, left));
+                let left = counts.get((self.name, key.0, key.1))?.map_or(0, |left| left.value());
+                self.known.insert(key, Known { to: batch.span.to, quarantined, left });
                 key
             }
         };
-        let Some((_, left)) = self.known.get_mut(&key) else { return Ok(false) };
-        let may = *left > 0;
-        *left = left.saturating_sub(1);
-        Ok(may)
+        let Some(batch) = self.known.get_mut(&key) else { return Ok(false) };
+        let may_leave = batch.left < batch.quarantined;
+        batch.left += u64::from(may_leave);
+        Ok(may_leave)
     }
 }
 

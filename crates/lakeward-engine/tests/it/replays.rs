@@ -13,10 +13,10 @@ use crate::bench::{Lakes, lines, open, pipeline, record, wait_for};
 /// Sends 20 records, every other of which is broken, and waits until they are
 /// settled.
 async fn half_broken(engine: &Engine) -> PipelineStatus {
-    let (intake, stream) = (engine.intake(), StreamName::new("events").unwrap());
+    let (intake, stream) = (engine.intake(), StreamName::new("events").expect("a stream name"));
     for n in 0..20 {
         let text = if n % 2 == 0 { format!("{{\"n\":{n}}}") } else { format!("{{broken {n}") };
-        intake.accept(&stream, record(&text), Origin::Push(None)).await.unwrap();
+        intake.accept(&stream, record(&text), Origin::Push(None)).await.expect("it is accepted");
     }
     let status = wait_for(engine, "p", |s| s.received == 20 && s.pending == 0).await;
     assert_eq!((status.counts.delivered, status.counts.quarantined), (10, 10));
@@ -34,7 +34,7 @@ fn fixed(source: uuid::Uuid, offset: u64) -> Quarantined {
 
 async fn replay(engine: &Engine, source: uuid::Uuid, offsets: &[u64]) -> ReplayAnswer {
     let records = offsets.iter().map(|&offset| fixed(source, offset)).collect();
-    engine.control().replay("p", records).await.unwrap()
+    engine.control().replay("p", records).await.expect("it is queued")
 }
 
 #[tokio::test(flavor = "multi_thread")]

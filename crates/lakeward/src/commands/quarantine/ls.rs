@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures::TryStreamExt;
 use lakeward_model::Timestamp;
 use serde::Serialize;
 
@@ -48,14 +49,15 @@ impl Ls {
         let config = self.target.config()?;
         let inspected = Inspected::open(&config)?;
         let shelves = Shelf::all(&inspected, &config, self.pipeline.as_deref()).await?;
-        let bar = out.progress(shelves.iter().map(Shelf::lines).sum(), "reading");
+        let bar = out.progress(shelves.iter().map(Shelf::count).sum(), "reading");
         let mut groups = BTreeMap::new();
         for shelf in &shelves {
-            for batch in &shelf.batches {
-                for held in shelf.read(&inspected, batch).await? {
-                    add(&mut groups, &shelf.status.pipeline, &held);
-                    bar.inc(1);
+            let mut files = shelf.read(&inspected);
+            while let Some(lines) = files.try_next().await? {
+                for held in &lines.held {
+                    add(&mut groups, &shelf.status.pipeline, held);
                 }
+                bar.inc(lines.held.len() as u64);
             }
         }
         bar.finish_and_clear();

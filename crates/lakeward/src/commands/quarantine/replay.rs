@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
+use futures::TryStreamExt;
 use lakeward_columnar::transform::Pinned;
 use lakeward_engine::{BatchRecord, Counts, Quarantined};
 use lakeward_model::Timestamp;
@@ -10,7 +11,7 @@ use lakeward_model::clock::{Clock, SystemClock};
 
 use super::fix::{Fix, Fixed, RECORDS_AT_ONCE};
 use super::send::Sender;
-use super::shelf::Shelf;
+use super::shelf::{Lines, Shelf};
 use crate::commands::target::{Inspected, TargetArguments};
 use crate::exit::{Code, coded};
 use crate::quarantine::{Record, one_line};
@@ -90,13 +91,12 @@ impl Replay {
         let mut found = Found::default();
         let mut samples = Vec::new();
         let mut sender = Sender::new(&inspected, &self.pipeline, usize::from(self.at_once));
-        let bar = out.progress(shelf.lines(), "reading");
-        for batch in &shelf.batches {
-            let held = shelf.read(&inspected, batch).await?;
+        let bar = out.progress(shelf.count(), "reading");
+        let mut files = shelf.read(&inspected);
+        while let Some(Lines { batch, held }) = files.try_next().await? {
             bar.inc(held.len() as u64);
-            let chosen: Vec<Record> =
-                held.into_iter().filter(|held| !held.left).map(|held| held.record).collect();
-            let chosen: Vec<Record> = chosen.into_iter().filter(|record| self.wants(record)).collect();
+            let still = held.into_iter().filter(|held| !held.left).map(|held| held.record);
+            let chosen: Vec<Record> = still.filter(|record| self.wants(record)).collect();
             for records in chosen.chunks(RECORDS_AT_ONCE) {
                 let fixed = self.fixed(fix.as_ref(), batch, records, &mut found, out)?;
                 for (record, data) in records.iter().zip(fixed) {

@@ -84,6 +84,7 @@ impl<'a> Sender<'a> {
     /// Waits until everything that was queued is settled; how it ended.
     pub(super) async fn settled(mut self, out: &Output) -> anyhow::Result<Counts> {
         let mut ended = Counts::default();
+        let mut told = false;
         let bar = out.progress(self.queued, "delivering");
         // A pipeline settles its replays in the order in which they came.
         while let Some(&(replay, records)) = self.replays.front() {
@@ -96,13 +97,19 @@ impl<'a> Sender<'a> {
                 self.replays.pop_front();
                 continue;
             }
-            let status = self.inspected.status_of(self.pipeline).await?;
-            if let PipelineState::Halted { code, error } = status.state {
-                bar.finish_and_clear();
-                let message = format!(
-                    "the records are queued, but the pipeline is halted ({code}: {error}); they are delivered once it goes on"
-                );
-                return Err(coded(Code::TryAgain, message));
+            match self.inspected.status_of(self.pipeline).await?.state {
+                PipelineState::Halted { code, error } => {
+                    bar.finish_and_clear();
+                    let message = format!(
+                        "the records are queued, but the pipeline is halted ({code}: {error}); they are delivered once it goes on"
+                    );
+                    return Err(coded(Code::TryAgain, message));
+                }
+                PipelineState::Retrying { error, .. } if !told => {
+                    told = true;
+                    bar.suspend(|| out.say(format!("the destination fails and is tried again: {error}")));
+                }
+                _ => {}
             }
             tokio::time::sleep(ASK_EVERY).await;
         }

@@ -2,6 +2,8 @@
 //! their records left it again.
 
 use anyhow::Context;
+use futures::StreamExt;
+use futures::stream::LocalBoxStream;
 use lakeward_connectors::destinations::lake::Lake;
 use lakeward_engine::{BatchRecord, PipelineStatus};
 use lakeward_model::Role;
@@ -12,15 +14,26 @@ use crate::exit::{Code, coded};
 use crate::quarantine::{self, Record};
 use crate::wiring;
 
+/// Batches whose files are fetched at the same time.
+const BATCHES_AT_ONCE: usize = 4;
+
 /// The quarantine of one pipeline at one instant.
 pub(super) struct Shelf {
     /// The pipeline's numbers.
     pub(super) status: PipelineStatus,
     /// Batches that put records there, in the order of their keys.
-    pub(super) batches: Vec<BatchRecord>,
+    batches: Vec<BatchRecord>,
     /// Records whose files lie at a former destination; they cannot be read.
     pub(super) elsewhere: u64,
     lake: Lake,
+}
+
+/// What a batch put into quarantine, in the order of its files.
+pub(super) struct Lines<'a> {
+    /// The batch.
+    pub(super) batch: &'a BatchRecord,
+    /// Its lines.
+    pub(super) held: Vec<Held>,
 }
 
 /// A line of a quarantine file.
@@ -79,12 +92,20 @@ impl Shelf {
     }
 
     /// Lines that its files have.
-    pub(super) fn lines(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         self.batches.iter().map(|batch| batch.counts.quarantined).sum()
     }
 
-    /// Everything that a batch put into quarantine, in the order of its files.
-    pub(super) async fn read(&self, inspected: &Inspected, batch: &BatchRecord) -> anyhow::Result<Vec<Held>> {
+    /// Everything that every batch put into quarantine, batch by batch.
+    pub(super) fn read<'a>(
+        &'a self,
+        inspected: &'a Inspected,
+    ) -> LocalBoxStream<'a, anyhow::Result<Lines<'a>>> {
+        let read = async |batch| Ok(Lines { batch, held: self.lines_of(inspected, batch).await? });
+        futures::stream::iter(&self.batches).map(read).buffered(BATCHES_AT_ONCE).boxed_local()
+    }
+
+    async fn lines_of(&self, inspected: &Inspected, batch: &BatchRecord) -> anyhow::Result<Vec<Held>> {
         let left = if self.status.replayed > 0 {
             inspected.replayed(&self.status.pipeline, batch.source(), batch.span).await?
         } else {

@@ -2,10 +2,11 @@
 
 use std::io::Write as _;
 
+use futures::TryStreamExt;
 use lakeward_engine::BatchRecord;
 use serde::Serialize;
 
-use super::shelf::Shelf;
+use super::shelf::{Lines, Shelf};
 use crate::commands::target::{Inspected, TargetArguments};
 use crate::exit::Code;
 use crate::quarantine::{Record, one_line};
@@ -53,8 +54,9 @@ impl Show {
         let inspected = Inspected::open(&config)?;
         let shelf = Shelf::of(&inspected, &config, &self.pipeline).await?;
         let mut shown = 0;
-        for batch in &shelf.batches {
-            for held in shelf.read(&inspected, batch).await? {
+        let mut files = shelf.read(&inspected);
+        while let Some(Lines { batch, held }) = files.try_next().await? {
+            for held in held {
                 let record = held.record;
                 if held.left || self.reason.as_ref().is_some_and(|reason| *reason != record.reason) {
                     continue;
