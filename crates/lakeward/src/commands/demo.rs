@@ -232,6 +232,12 @@ fn next_steps(out: &Output, dir: &Path) {
     out.say("Type next:");
     let commands = [
         (format!("lakeward ls --dir {dir}"), "what lies where"),
+        (
+            format!(
+                "lakeward query --dir {dir} \"SELECT flag_key, count(*) AS events FROM flag_evaluations GROUP BY flag_key\""
+            ),
+            "ask the lake in SQL",
+        ),
         ("lakeward dev".to_string(), "send your own events, from curl or any AWS SDK"),
         ("lakeward init".to_string(), "write a configuration for a service"),
     ];

@@ -6,6 +6,7 @@ mod environment;
 mod output;
 mod pipeline;
 mod shaping;
+mod sql;
 
 use std::collections::BTreeMap;
 use std::fmt;

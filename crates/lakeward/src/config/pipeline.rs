@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::Problem;
 use super::output::OutputConfig;
 use super::shaping::{self, DedupConfig, SchemaConfig, SplitConfig, SqlConfig};
-use crate::wiring;
+use super::sql;
 
 /// One stream to one destination.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -128,8 +128,8 @@ impl PipelineConfig {
             };
             problems.push(Problem::new(place, error.to_string()));
         }
-        if let Some(Err(error)) = shape.sql.as_deref().map(wiring::compile_sql) {
-            problems.push(Problem::new(format!("{path}.sql"), error.to_string()));
+        if let Some(Err(error)) = shape.sql.as_deref().map(|sql| sql::check(sql, &self.schema)) {
+            problems.push(Problem::new(format!("{path}.sql"), error));
         }
         if let Some(Err(error)) = self.lambda.as_ref().map(FunctionConfig::check) {
             problems.push(Problem::new(format!("{path}.lambda.{}", error.setting), error.problem));
