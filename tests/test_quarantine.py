@@ -228,7 +228,7 @@ def test_schemas_of_a_pipeline(tmp_path):
 
 
 def test_kill_9_of_the_service_and_of_the_command_in_the_middle_of_a_replay(tmp_path):
-    total = 3000
+    total = 4000
     broken = [b'{"n":%d' % n for n in range(total)]
     with Service.run(columns(tmp_path)) as service:
         assert service.records("numbers", b"\n".join(broken))[0] == 200
@@ -236,14 +236,14 @@ def test_kill_9_of_the_service_and_of_the_command_in_the_middle_of_a_replay(tmp_
         assert balanced(service)["quarantined"] == total
         assert service.terminate() == 0, service.log_tail()
     service = Service.run(verbatim(tmp_path))
-    command = [PROGRAM, "quarantine", "replay", *service.where, "--json", "--yes", "--at-once", "5", "numbers"]
+    command = [PROGRAM, "quarantine", "replay", *service.where, "--json", "--yes", "--at-once", "2", "numbers"]
     chance, halfway = random.Random(SEED), 0
     try:
         for turn in range(12):
             service.start()
             replaying = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL,
                                          stderr=subprocess.DEVNULL, env=ENVIRONMENT, cwd=tmp_path)
-            time.sleep(chance.uniform(0.05, 0.5))
+            time.sleep(chance.uniform(0.03, 0.25))
             if turn % 2 == 0:
                 replaying.kill()
             service.kill()
