@@ -38,12 +38,12 @@ impl Places {
             .as_ref()
             .is_some_and(|dedup| matches!(dedup.key, DedupKey::Columns(_)) || dedup.time.is_some());
         let unusable = [
-            (path.reads_events(), "`!{event:…}`"),
-            (shape.sql.is_some(), "`sql`"),
-            (by_columns, "a `dedup` by columns (but `key: content`)"),
+            (path.reads_events(), "path", "`!{event:…}`"),
+            (shape.sql.is_some(), "sql", "SQL"),
+            (by_columns, "dedup", "a key of columns (but `key: content`)"),
         ];
-        if let Some((_, what)) = unusable.into_iter().find(|(used, _)| *used && is_verbatim) {
-            return Err(ShapeError::Verbatim(what));
+        if let Some((_, field, what)) = unusable.into_iter().find(|(used, ..)| *used && is_verbatim) {
+            return Err(ShapeError::Verbatim { field, what });
         }
         let zone = path::time_zone(&shape.time_zone)?;
         let places = Self { path, error_path, zone, is_verbatim };

@@ -146,8 +146,13 @@ pub enum ShapeError {
     #[error(transparent)]
     TimeZone(#[from] UnknownTimeZone),
     /// Verbatim files are not decoded, so there are no columns.
-    #[error("verbatim output has no columns, so {0} cannot be used; choose another format")]
-    Verbatim(&'static str),
+    #[error("verbatim output has no columns, so {what} cannot be used; choose another format")]
+    Verbatim {
+        /// The setting that needs columns.
+        field: &'static str,
+        /// What it has that does.
+        what: &'static str,
+    },
     /// A processor is wrong.
     #[error(transparent)]
     Processing(#[from] ProcessingError),
@@ -184,7 +189,8 @@ impl ShapeError {
             Self::Path(_) | Self::Name(_) => "path",
             Self::ErrorPath(_) => "error_path",
             Self::TimeZone(_) => "time_zone",
-            Self::Verbatim(_) | Self::Decode(_) | Self::Encode(_) | Self::Arrow(_) => "format",
+            Self::Verbatim { field, .. } => field,
+            Self::Decode(_) | Self::Encode(_) | Self::Arrow(_) => "format",
             Self::Processing(error) => error.field,
             Self::Sql(_) => "sql",
             Self::Mismatch { .. } => "schema",

@@ -1,9 +1,7 @@
 //! `lakeward schema`: the schema of the configuration, and those of the
 //! pipelines.
 
-use std::collections::BTreeMap;
-
-use lakeward_columnar::schema::{Column, ColumnType, TableSchema};
+use lakeward_columnar::schema::TableSchema;
 
 use super::target::{Inspected, TargetArguments};
 use crate::config;
@@ -59,7 +57,7 @@ impl Schema {
                     return Ok(Code::Done);
                 }
                 let mut table = terminal::table(&["column", "type"]);
-                for (path, ty) in describe(schema) {
+                for (path, ty) in schema.describe() {
                     table.add_row([path, ty]);
                 }
                 out.say(format!("{pipeline}, version {} of {}", schema.version, versions.len()));
@@ -74,7 +72,8 @@ impl Schema {
                     Some(from) => pick(&pipeline, &versions, Some(from))?,
                     None => versions.iter().rev().find(|older| older.version < to.version).unwrap_or(&empty),
                 };
-                let changes = diff(from, to);
+                let changes: Vec<String> =
+                    TableSchema::diff(from, to).iter().map(ToString::to_string).collect();
                 if out.is_json() {
                     out.json(&serde_json::json!({
                         "pipeline": pipeline, "from": from.version, "to": to.version, "changes": changes,
@@ -117,75 +116,13 @@ fn pick<'a>(
     })
 }
 
-/// Every leaf column with its type: structs as dotted paths, lists of structs
-/// with `[]` behind the name.
-fn describe(schema: &TableSchema) -> Vec<(String, String)> {
-    let mut leaves = Vec::new();
-    descend("", &schema.columns, &mut leaves);
-    leaves
-}
-
-fn descend(parent: &str, columns: &[Column], leaves: &mut Vec<(String, String)>) {
-    for Column { name, ty } in columns {
-        let mut path = if parent.is_empty() { name.clone() } else { format!("{parent}.{name}") };
-        let (mut item, mut brackets) = (ty, String::new());
-        while let ColumnType::List(inner) = item {
-            item = inner;
-            brackets.push_str("[]");
-        }
-        if let ColumnType::Struct(inner) = item {
-            path.push_str(&brackets);
-            descend(&path, inner, leaves);
-        } else {
-            leaves.push((path, format!("{}{brackets}", word(item))));
-        }
-    }
-}
-
-/// The word for a type, as the ledger has it.
-fn word(ty: &ColumnType) -> String {
-    match serde_json::to_value(ty) {
-        Ok(serde_json::Value::String(word)) => word.replace("utf8", "string"),
-        Ok(other) => other.to_string(),
-        Err(_) => String::from("?"),
-    }
-}
-
-/// `+ path type`, `~ path from → to` or `- path type`.
-fn diff(old: &TableSchema, new: &TableSchema) -> Vec<String> {
-    let (old_leaves, new_leaves) = (describe(old), describe(new));
-    let before: BTreeMap<_, _> = old_leaves.iter().map(|(path, ty)| (path, ty)).collect();
-    let after: BTreeMap<_, _> = new_leaves.iter().map(|(path, ty)| (path, ty)).collect();
-    let mut changes = Vec::new();
-    for (path, ty) in &new_leaves {
-        match before.get(path) {
-            None => changes.push(format!("+ {path} {ty}")),
-            Some(was) if *was != ty => changes.push(format!("~ {path} {was} → {ty}")),
-            Some(_) => {}
-        }
-    }
-    let gone = old_leaves.iter().filter(|(path, _)| !after.contains_key(path));
-    changes.extend(gone.map(|(path, ty)| format!("- {path} {ty}")));
-    changes
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
-    fn columns_and_what_changed() {
-        let schema = |columns| TableSchema { version: 1, columns: serde_json::from_value(columns).unwrap() };
-        let old = schema(json!([{"name": "a", "type": "int64"}, {"name": "b", "type": "utf8"}]));
-        let new = schema(json!([
-            {"name": "a", "type": "float64"},
-            {"name": "s", "type": {"struct": [{"name": "x", "type": {"list": "utf8"}}]}},
-            {"name": "l", "type": {"list": {"struct": [{"name": "y", "type": "bool"}]}}},
-        ]));
-        assert_eq!(diff(&old, &new), ["~ a int64 → float64", "+ s.x string[]", "+ l[].y bool", "- b string"]);
-        assert_eq!(diff(&old, &old), Vec::<String>::new());
+    fn a_version_is_found_or_those_that_there_are_named() {
+        let (old, new) = (TableSchema::default(), TableSchema::default());
         let versions = [TableSchema { version: 3, ..old }, TableSchema { version: 4, ..new }];
         assert_eq!(pick("p", &versions, None).unwrap().version, 4);
         assert_eq!(pick("p", &versions, Some(3)).unwrap().version, 3);
