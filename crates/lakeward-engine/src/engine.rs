@@ -10,10 +10,11 @@ use lakeward_columnar::shape::Lambda;
 use lakeward_columnar::transform::{Transform, TransformError};
 use lakeward_journal::Journal;
 use lakeward_model::clock::SharedClock;
-use lakeward_model::{Destination, Function, Offset, StreamName};
+use lakeward_model::{Destination, Function, Offset, StreamName, Timestamp};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::control::{Control, ControlError};
@@ -378,9 +379,14 @@ impl Shared {
     pub(crate) async fn replay(
         &self,
         name: &str,
-        records: Vec<Quarantined>,
+        mut records: Vec<Quarantined>,
     ) -> Result<ReplayAnswer, ControlError> {
         let _one_at_a_time = self.changes.lock().await;
+        // An arrival in the future would end the window of every dedup key.
+        let now = self.clock.now();
+        for record in &mut records {
+            record.received_at = record.received_at.clamp(Timestamp(0), now);
+        }
         if !self.running().contains_key(name) {
             return Err(ControlError::NotFound(name.to_string()));
         }
@@ -473,7 +479,9 @@ impl Shared {
                     known.stream
                 )));
             }
-            let needed = unfinished.map_or(known.delivered_to, |plan| plan.span.to);
+            // A replay's span is not of the stream.
+            let planned = unfinished.filter(|plan| plan.replay.is_none()).map(|plan| plan.span.to);
+            let needed = planned.unwrap_or(known.delivered_to);
             let end = self.journal.tail(&stream).map_or(Offset(0), |tail| tail.end);
             if known.incarnation == incarnation && end < needed {
                 return Err(ControlError::Failed(format!(
@@ -515,6 +523,7 @@ impl Shared {
             stop: stop.clone(),
             progress: progress_sender.clone(),
             state: state_sender,
+            blocking: TaskTracker::new(),
         };
         let task = Some(tokio::spawn(pipeline.run()));
         self.streams.write().unwrap_or_else(PoisonError::into_inner).insert(spec.stream.clone());

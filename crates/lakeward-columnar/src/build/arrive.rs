@@ -78,24 +78,13 @@ impl Arrived {
         pieces
     }
 
-    /// Keeps the bytes of the record at `index` of a block.
-    pub(super) fn quarantine(&mut self, block: &RecordBlock, first: u32, index: u32, reason: Reason) {
+    /// Keeps the bytes of the record at `index` of the newest block.
+    fn quarantine(&mut self, block: &RecordBlock, first: u32, index: u32, reason: Reason) {
         let record = first + index;
-        let at = match self.quarantined.binary_search_by_key(&record, |(known, _)| *known) {
-            // The first reason is the one that is told.
-            Ok(_) => return,
-            Err(at) => at,
-        };
-        let index = index as usize;
-        let start = if index == 0 { 0 } else { block.records.ends[index - 1] as usize };
-        let end = block.records.ends[index] as usize;
-        let quarantined = Quarantined {
-            offset: Offset(block.first.0 + index as u64),
-            received_at: block.received_at,
-            reason,
-            data: block.records.data[start..end].to_vec(),
-        };
-        self.quarantined.insert(at, (record, quarantined));
+        // The first reason is the one that is told.
+        if let Err(at) = self.quarantined.binary_search_by_key(&record, |(known, _)| *known) {
+            self.quarantined.insert(at, (record, quarantined(block, index, reason)));
+        }
     }
 
     /// The record of a piece.
@@ -136,14 +125,30 @@ impl Arrived {
             let block = block.map_err(BuildError::Read)?;
             let end = first + block.records.len() as u32;
             while let Some((record, reason)) = late.next_if(|(record, _)| *record < end) {
-                self.quarantine(&block, first, record - first, reason);
+                self.quarantined.push((record, quarantined(&block, record - first, reason)));
             }
             if late.peek().is_none() {
+                // Stable: what failed early keeps its first reason.
+                self.quarantined.sort_by_key(|(record, _)| *record);
+                self.quarantined.dedup_by_key(|(record, _)| *record);
                 return Ok(());
             }
             first = end;
         }
         unreachable!("the same records are read again");
+    }
+}
+
+/// The record at `index` of a block, with its bytes.
+fn quarantined(block: &RecordBlock, index: u32, reason: Reason) -> Quarantined {
+    let index = index as usize;
+    let start = if index == 0 { 0 } else { block.records.ends[index - 1] as usize };
+    let end = block.records.ends[index] as usize;
+    Quarantined {
+        offset: Offset(block.first.0 + index as u64),
+        received_at: block.received_at,
+        reason,
+        data: block.records.data[start..end].to_vec(),
     }
 }
 

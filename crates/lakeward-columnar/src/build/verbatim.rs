@@ -7,10 +7,15 @@ use lakeward_model::{Format, RecordBlock, Records, Role};
 use super::arrive::Arrived;
 use super::files::{Places, count};
 use super::{BuildError, Built, BuiltCounts, Input, ShapeError};
+use crate::decode::DecodeError;
 use crate::dedup::Key;
 use crate::encode;
 use crate::process::Outcome;
 use crate::shape::Output;
+
+/// The most bytes of a batch, once its records are unpacked: as many as a batch
+/// of columns may have.
+const HELD_MAX: u64 = i32::MAX as u64;
 
 /// Builds such a batch. It holds all records at once.
 pub(super) fn build<E: std::error::Error + 'static>(
@@ -21,14 +26,20 @@ pub(super) fn build<E: std::error::Error + 'static>(
 ) -> Result<Built, BuildError<E>> {
     let mut arrived = Arrived::default();
     let mut held: Vec<Records> = Vec::new();
+    let mut bytes = 0;
     let processor = places.processor(&input.shape.processing).map_err(ShapeError::from)?;
     for block in blocks {
         let block = block.map_err(BuildError::Read)?;
         let first = arrived.begin(input, &block).map_err(ShapeError::from)?;
-        match &processor {
-            None => held.push(block.records),
-            Some(processor) => held.push(arrived.process(processor, &block, first, outcomes).records),
+        let records = match &processor {
+            None => block.records,
+            Some(processor) => arrived.process(processor, &block, first, outcomes).records,
+        };
+        bytes += records.data.len() as u64;
+        if bytes > HELD_MAX {
+            return Err(ShapeError::from(DecodeError::TooLarge { limit: HELD_MAX }).into());
         }
+        held.push(records);
     }
     let pieces: Vec<&[u8]> = held.iter().flat_map(Records::iter).collect();
     let (kept, keys, duplicates) = without_duplicates(input, &arrived, pieces.len())?;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use super::run::{Entries, Run};
-use super::write::RunWriter;
+use super::write::{RunWriter, UNFINISHED};
 use super::{DedupError, Entry, RunRef};
 
 /// A merge waits for so many files of about the same size.
@@ -90,9 +90,13 @@ impl Merge {
         let stop = Arc::new(AtomicBool::new(false));
         let names = inputs.iter().map(|run| run.name().to_string()).collect();
         let (dir, stopped): (PathBuf, _) = (dir.to_path_buf(), Arc::clone(&stop));
-        let thread = std::thread::Builder::new()
-            .name("dedup-merge".into())
-            .spawn(move || merge(&dir, name, &inputs, horizon, &stopped))?;
+        let thread = std::thread::Builder::new().name("dedup-merge".into()).spawn(move || {
+            let unfinished = dir.join(format!("{name}{UNFINISHED}"));
+            merge(&dir, name, &inputs, horizon, &stopped).inspect_err(|_| {
+                // The next merge has another name; this file is nobody's.
+                let _ = std::fs::remove_file(&unfinished);
+            })
+        })?;
         Ok(Self { inputs: names, thread, stop })
     }
 

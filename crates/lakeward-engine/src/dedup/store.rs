@@ -22,6 +22,10 @@ use super::{DedupError, DedupState, reach};
 /// the oldest ones.
 pub const FILTER_BYTES: u64 = 40 << 20;
 
+/// A merge that failed is not tried again with the very next commits: what was
+/// in its way may still be.
+const COMMITS_AFTER_FAILURE: u32 = 64;
+
 /// The keys that a pipeline delivered. Everything about it may be called from
 /// any thread, and blocks. There is one at a time for a folder.
 ///
@@ -41,6 +45,8 @@ struct Inner {
     /// The files of `state.runs`, in its order.
     members: Vec<Member>,
     merge: Option<Merge>,
+    /// How many commits no merge is begun for, after one that failed.
+    rest: u32,
 }
 
 /// What follows once a batch is committed.
@@ -86,7 +92,7 @@ impl KeyStore {
         let mut members = state.runs.iter().map(open).collect::<Result<Vec<_>, DedupError>>()?;
         load_filters(&mut members, filter_bytes)?;
         remove_others(dir, state).map_err(DedupError::io(dir))?;
-        let inner = Mutex::new(Inner { state: state.clone(), members, merge: None });
+        let inner = Mutex::new(Inner { state: state.clone(), members, merge: None, rest: 0 });
         Ok(Self { dir: dir.to_path_buf(), filter_bytes, inner })
     }
 
@@ -137,8 +143,11 @@ impl KeyStore {
                     members.retain(|member| !inputs.iter().any(|input| input == member.run.name()));
                     members.extend(merged.map(|run| Member { run: Arc::new(run), filter: None }));
                 }
-                // The keys are all there; the next commit tries again.
-                Err(error) => warn!(%error, "dedup keys could not be merged"),
+                // The keys are all there; a later commit tries again.
+                Err(error) => {
+                    warn!(%error, "dedup keys could not be merged");
+                    inner.rest = COMMITS_AFTER_FAILURE;
+                }
             }
         }
         let seed = inner.state.seed;
@@ -172,7 +181,9 @@ impl KeyStore {
         }
         (inner.state, inner.members) = (next.state, next.members);
         load_filters(&mut inner.members, self.filter_bytes)?;
-        if inner.merge.is_none() {
+        if inner.rest > 0 {
+            inner.rest -= 1;
+        } else if inner.merge.is_none() {
             inner.merge = self.begin_merge(&inner, next.reach);
         }
         Ok(())
@@ -244,7 +255,10 @@ fn remove_others(dir: &Path, state: &DedupState) -> std::io::Result<()> {
             run && !known.contains(name)
         });
         if ours {
-            std::fs::remove_file(dir.join(&name))?;
+            match std::fs::remove_file(dir.join(&name)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
     }
     Ok(())

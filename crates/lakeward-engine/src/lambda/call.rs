@@ -106,8 +106,6 @@ impl Caller {
             return Ended::TooLarge(reason("Lambda.RecordTooLarge".into(), message, 0));
         }
         let event = self.event(chunk, range).await;
-        // What failed in company was tried often enough.
-        let retries = if part.tried > 0 { 0 } else { self.settings.retries };
         let (mut attempts, mut faults, mut in_a_row) = (part.tried, 0_u32, 0_u32);
         loop {
             let answer = self.function.invoke(event.clone()).await;
@@ -131,8 +129,10 @@ impl Caller {
             };
             faults = faults.saturating_add(u32::from(counts));
             in_a_row = in_a_row.saturating_add(1);
+            let ran = failure.kind == InvokeFailureKind::FunctionError;
+            // What the function failed on in company was tried often enough.
+            let retries = if part.tried > 0 && ran { 0 } else { self.settings.retries };
             if counts && faults > retries {
-                let ran = failure.kind == InvokeFailureKind::FunctionError;
                 return Ended::Failed { reason: reason(failure.code, failure.message, attempts), ran };
             }
             let pause = pause_after(failure.kind, in_a_row, failure.retry_after);

@@ -113,6 +113,9 @@ impl Ledger {
                 parse("progress", value.value())?
             };
             let number = progress.replays.queued;
+            // No more leave than there are, whatever a former pipeline of this
+            // name left in `batches`.
+            let room = progress.counts.quarantined - progress.replays.records_queued;
             let mut bytes = Vec::new();
             let mut replayed = write.open_table(REPLAYED)?;
             let mut batches = Batches { name, known: BTreeMap::new() };
@@ -122,7 +125,7 @@ impl Ledger {
                 let key = (name, record.source.as_u128(), record.offset.0);
                 if replayed.get(key)?.is_some() {
                     answer.already += 1;
-                } else if batches.take(&table, &counts, &progress, record)? {
+                } else if answer.queued < room && batches.take(&table, &counts, &progress, record)? {
                     replayed.insert(key, number)?;
                     push(&mut bytes, record);
                     answer.queued += 1;

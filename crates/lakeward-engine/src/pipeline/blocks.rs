@@ -2,6 +2,7 @@
 
 use lakeward_journal::{Journal, ReadError};
 use lakeward_model::{Offset, RecordBlock, Span, StreamName};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// How much of the journal is read at a time while a batch is built.
 const READ_BYTES: usize = 4 << 20;
@@ -13,6 +14,8 @@ pub(super) struct Blocks {
     at: Offset,
     to: Offset,
     read: std::vec::IntoIter<RecordBlock>,
+    /// The pipeline's task waits for whoever reads.
+    _token: TaskTrackerToken,
 }
 
 impl Blocks {
@@ -22,9 +25,11 @@ impl Blocks {
         stream: &StreamName,
         span: Span,
         at_hand: Option<Vec<RecordBlock>>,
+        token: TaskTrackerToken,
     ) -> Self {
         let read = at_hand.unwrap_or_default().into_iter();
-        Self { journal: journal.clone(), stream: stream.clone(), at: span.from, to: span.to, read }
+        let (journal, stream) = (journal.clone(), stream.clone());
+        Self { journal, stream, at: span.from, to: span.to, read, _token: token }
     }
 }
 

@@ -54,14 +54,22 @@ impl Pipeline {
         Ok(Some(read.await??))
     }
 
+    /// The records of a plan.
+    pub(super) fn blocks(&self, plan: &Plan, at_hand: Option<Vec<RecordBlock>>) -> Blocks {
+        let token = self.blocking.token();
+        Blocks::new(&self.journal, &self.spec.stream, plan.span, at_hand, token)
+    }
+
     /// Builds a planned batch on a blocking thread.
     pub(super) async fn build(self: Arc<Self>, plan: Plan, standing: Standing) -> Result<Prepared, Halt> {
         let destination = self.destination_of(&plan)?;
         let at_hand = self.at_hand(&plan).await?;
         let mut outcomes = self.outcomes(&plan, at_hand.clone()).await?;
+        let token = self.blocking.token();
         tokio::task::spawn_blocking(move || {
+            let _until_the_end = token;
             let sql = self.sql_of(&plan)?;
-            let blocks = || Blocks::new(&self.journal, &self.spec.stream, plan.span, at_hand.clone());
+            let blocks = || self.blocks(&plan, at_hand.clone());
             let window = plan.shape.dedup.as_ref().map(|dedup| dedup.window);
             let keys = window.map(|window| {
                 let keys = self.keys.get().expect("a pipeline with dedup opened its keys");

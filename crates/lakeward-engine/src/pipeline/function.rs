@@ -7,7 +7,6 @@ use lakeward_columnar::process::{Outcome, ProcessingError};
 use lakeward_columnar::shape::Lambda;
 use lakeward_model::{Function, RecordBlock};
 
-use super::blocks::Blocks;
 use super::{Halt, Pipeline};
 use crate::lambda::{InvokeAllError, Listener, Replies, Settings, invoke_all, pieces};
 use crate::plan::Plan;
@@ -30,12 +29,11 @@ impl Pipeline {
         if !replies.is_whole() {
             let opened = self.function_of(plan, function)?;
             let settings = Settings::new(&self.spec.name, &self.connectors.arn, &self.spec.stream, function);
-            let blocks = Blocks::new(&self.journal, &self.spec.stream, plan.span, at_hand);
+            let blocks = self.blocks(plan, at_hand);
+            let before = self.state.borrow().clone();
             let state = self.state.clone();
             let listener: Listener = Arc::new(move |heard| {
-                if let Some(heard) = heard.state() {
-                    state.send_replace(heard);
-                }
+                state.send_replace(heard.state().unwrap_or_else(|| before.clone()));
             });
             let arrived = pieces(&plan.shape.processing, blocks);
             invoke_all(opened, settings, arrived, &mut replies, listener).await.map_err(

@@ -20,7 +20,8 @@ use lakeward_model::clock::{SharedClock, Stopwatch};
 use lakeward_model::{Batch, BatchId, Destination, Function, Offset};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tokio_util::task::TaskTracker;
+use tracing::{debug, error, warn};
 
 use crate::dedup::{DedupError, KeyStore, Pending};
 use crate::deliver::deliver;
@@ -62,6 +63,9 @@ pub(crate) struct Pipeline {
     pub(crate) stop: CancellationToken,
     pub(crate) progress: watch::Sender<Progress>,
     pub(crate) state: watch::Sender<PipelineState>,
+    /// What reads or writes for this task on other threads: it goes on when
+    /// nobody waits for it any more.
+    pub(crate) blocking: TaskTracker,
 }
 
 /// Where the next batch starts, and what it builds upon.
@@ -138,7 +142,11 @@ impl Pipeline {
     /// everything was delivered.
     pub(crate) async fn run(self) -> bool {
         let pipeline = Arc::new(self);
-        match Arc::clone(&pipeline).deliver_all().await {
+        let ended = Arc::clone(&pipeline).deliver_all().await;
+        // The next task of this pipeline must be alone with its files.
+        pipeline.blocking.close();
+        pipeline.blocking.wait().await;
+        match ended {
             Ok(complete) => complete,
             Err(halt) => {
                 error!(pipeline = pipeline.spec.name, code = halt.code(), error = %halt, "the pipeline stops; its records stay in the journal");
@@ -159,7 +167,7 @@ impl Pipeline {
     /// asked to stop. It stops only while it waits: a commit that has begun is
     /// seen through, so that the next task finds the ledger at rest.
     async fn deliver_all(self: Arc<Self>) -> Result<bool, Halt> {
-        let (recovered, standing) = Arc::clone(&self).recover().await?;
+        let Some((recovered, standing)) = self.recover_patiently().await? else { return Ok(false) };
         let mut begun = recovered.is_some();
         let mut current = match recovered {
             Some(plan) => Arc::clone(&self).build_patiently(plan, standing).await?,
@@ -211,8 +219,20 @@ impl Pipeline {
     /// Waits until a batch is due, plans it and builds it. `None` once the
     /// process drains and nothing is pending.
     async fn prepare(self: Arc<Self>, standing: Standing) -> Result<Option<Prepared>, Halt> {
-        let Some(plan) = self.next_plan(&standing).await? else { return Ok(None) };
-        self.build_patiently(plan, standing).await
+        let Some(mut plan) = self.next_plan(&standing).await? else { return Ok(None) };
+        loop {
+            match Arc::clone(&self).build_patiently(plan.clone(), standing.clone()).await {
+                // Records can become more than was received: unpacked, or by a
+                // function. The plan is not durable yet, so it may change.
+                Err(Halt::Build { reason: ShapeError::Decode(_), .. })
+                    if plan.replay.is_none() && plan.span.records() > 1 =>
+                {
+                    plan = self.first_half(&plan);
+                    debug!(pipeline = self.spec.name, span = %plan.span, "the batch became too large and is halved");
+                }
+                ended => return ended,
+            }
+        }
     }
 
     /// Builds a planned batch, again and again while only the disk is in the
@@ -222,17 +242,30 @@ impl Pipeline {
         plan: Plan,
         standing: Standing,
     ) -> Result<Option<Prepared>, Halt> {
+        self.patiently(|| Arc::clone(&self).build(plan.clone(), standing.clone())).await
+    }
+
+    async fn recover_patiently(self: &Arc<Self>) -> Result<Option<(Option<Plan>, Standing)>, Halt> {
+        self.patiently(|| Arc::clone(self).recover()).await
+    }
+
+    /// Does what may fail because of the disk, again and again. `None` once the
+    /// pipeline is to stop.
+    async fn patiently<T, F: Future<Output = Result<T, Halt>>>(
+        &self,
+        work: impl Fn() -> F,
+    ) -> Result<Option<T>, Halt> {
         for attempts in 1.. {
-            let built = tokio::select! {
-                built = Arc::clone(&self).build(plan.clone(), standing.clone()) => built,
+            let done = tokio::select! {
+                done = work() => done,
                 () = self.stop.cancelled() => return Ok(None),
             };
-            match built {
+            match done {
                 Err(halt) if halt.is_passing() => {
-                    warn!(pipeline = self.spec.name, batch = %plan.batch, error = %halt, "the batch cannot be built now; trying again");
+                    warn!(pipeline = self.spec.name, error = %halt, "the disk is in the way; trying again");
                     self.state.send_replace(PipelineState::Retrying { attempts, error: halt.to_string() });
                 }
-                built => return built.map(Some),
+                done => return done.map(Some),
             }
             tokio::select! {
                 () = tokio::time::sleep(PAUSE) => {}

@@ -55,6 +55,14 @@ impl Pipeline {
         }
     }
 
+    /// The first half of a plan that is not durable.
+    pub(super) fn first_half(&self, plan: &Plan) -> Plan {
+        let middle = plan.span.from.plus(plan.span.records() / 2);
+        let span = Span::new(plan.span.from, middle).expect("the plan has two records");
+        let batch = BatchId::derive(self.incarnation, &self.spec.stream, &self.spec.name, span);
+        Plan { batch, span, source_bytes: plan.source_bytes / 2, ..plan.clone() }
+    }
+
     /// Waits until a batch is due.
     async fn next_work(&self, standing: &Standing) -> Result<Option<Work>, Halt> {
         let from = standing.offset;
