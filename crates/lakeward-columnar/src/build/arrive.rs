@@ -111,17 +111,21 @@ impl Arrived {
     }
 
     /// Fetches the bytes of the records that failed late.
-    pub(super) fn read_late_failures<E: std::error::Error + 'static>(
+    pub(super) fn read_late_failures<E, B>(
         &mut self,
-        blocks: impl Iterator<Item = Result<RecordBlock, E>>,
-    ) -> Result<(), BuildError<E>> {
+        blocks: impl FnOnce() -> B,
+    ) -> Result<(), BuildError<E>>
+    where
+        E: std::error::Error + 'static,
+        B: Iterator<Item = Result<RecordBlock, E>>,
+    {
         let late = std::mem::take(&mut self.late);
         let mut late = late.into_iter().peekable();
         let mut first = 0;
         if late.peek().is_none() {
             return Ok(());
         }
-        for block in blocks {
+        for block in blocks() {
             let block = block.map_err(BuildError::Read)?;
             let end = first + block.records.len() as u32;
             while let Some((record, reason)) = late.next_if(|(record, _)| *record < end) {
