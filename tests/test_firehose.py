@@ -170,8 +170,8 @@ def test_limits_and_refusals(tmp_path):
         refused(errors.ClientError, firehose.put_record_batch, DeliveryStreamName="known",
                 Records=[{"Data": b"x" * 1_000_000}] * 5)
         refused(errors.InvalidArgumentException, create, firehose=firehose,
-                ProcessingConfiguration={"Enabled": True, "Processors": [{"Type": "Lambda", "Parameters": [
-                    {"ParameterName": "LambdaArn", "ParameterValue": "arn:aws:lambda:us-east-1:123456789012:function:f"}
+                ProcessingConfiguration={"Enabled": True, "Processors": [{"Type": "CloudWatchLogProcessing", "Parameters": [
+                    {"ParameterName": "DataMessageExtraction", "ParameterValue": "true"}
                 ]}]})
         invalid = refused(errors.ClientError, create, firehose=firehose, CompressionFormat="LZ4")
         assert invalid["Code"] == "ValidationException"

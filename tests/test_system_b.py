@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import lake
 import pytest
 import service
+from conftest import firehose_client
 from service import ROOT, Service, config, pipeline
 
 FUNCTION = ROOT / "crates/lakeward-connectors/tests/fixtures/lambda_function.py"
@@ -143,3 +144,43 @@ def test_one_bad_record_never_fails_its_batch(tmp_path, endpoint):
     command = by_name["command"]
     assert command["delivered"] + command["quarantined"] == 302
     assert command["quarantined"] >= 2
+
+
+def test_its_own_delivery_stream(tmp_path):
+    """System B's Terraform as it is: 5 MB buffers, dynamic partitioning with no key in the prefix, its function, and
+    conversion to Parquet. AWS refuses that; LocalStack took it, and so does a service that is not strict.
+    """
+    arn = "arn:aws:lambda:eu-west-1:000000000000:function:dev-event-transformer"
+    functions = {"dev-event-transformer": {"command": [sys.executable, str(RUNNER), str(FUNCTION)]}}
+    firehose = {"strict": False, "buckets": {"url": str(tmp_path / "lake/{bucket}")}, "functions": functions}
+    path = config(tmp_path, [], firehose=firehose)
+    sent = events(400)
+    with Service.run(path) as server:
+        client = firehose_client(server.url)
+        parameters = {"LambdaArn": arn, "BufferSizeInMBs": "1", "BufferIntervalInSeconds": "60"}
+        client.create_delivery_stream(
+            DeliveryStreamName="dev-events", DeliveryStreamType="DirectPut",
+            ExtendedS3DestinationConfiguration={
+                "RoleARN": "arn:aws:iam::000000000000:role/r", "BucketARN": "arn:aws:s3:::dev-demo-data",
+                "Prefix": "event-streams/data/", "ErrorOutputPrefix": "event-streams/errors/",
+                "BufferingHints": {"SizeInMBs": 5, "IntervalInSeconds": 300},
+                "DynamicPartitioningConfiguration": {"Enabled": True},
+                "ProcessingConfiguration": {"Enabled": True, "Processors": [{"Type": "Lambda", "Parameters": [
+                    {"ParameterName": name, "ParameterValue": value} for name, value in parameters.items()]}]},
+                "DataFormatConversionConfiguration": {
+                    "InputFormatConfiguration": {"Deserializer": {"HiveJsonSerDe": {}}},
+                    "OutputFormatConfiguration": {"Serializer": {"ParquetSerDe": {}}},
+                    "SchemaConfiguration": {"DatabaseName": "d", "TableName": "t", "Region": "eu-west-1",
+                                            "RoleARN": "arn:aws:iam::000000000000:role/r"},
+                },
+            },
+        )
+        for start in range(0, len(sent), 100):
+            batch = [{"Data": json.dumps(event).encode() + b"\n"} for event in sent[start:start + 100]]
+            assert client.put_record_batch(DeliveryStreamName="dev-events", Records=batch)["FailedPutCount"] == 0
+        # Five minutes are the buffer's; a stop delivers what is pending.
+        assert server.terminate() == 0, server.log_tail()
+    rows = lake.rows(tmp_path / "lake/dev-demo-data/event-streams/data",
+                     "SELECT event_uuid, event_type, event_subtype FROM {lake} ORDER BY 1")
+    assert [row[0] for row in rows] == sorted(event["event_uuid"] for event in sent)
+    assert {row[1:] for row in rows} == {("account", ""), ("lesson", ""), ("payment", "order"), ("", "")}

@@ -39,7 +39,7 @@ impl JsonSchema for DurationText {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "A time such as `10s` or `1m 30s`.",
+            "description": "A time such as `10s`, `1m 30s` or `7d`.",
             "type": "string",
             "pattern": DURATION_PATTERN,
         })
@@ -101,7 +101,7 @@ pub mod bytes {
     }
 }
 
-/// A [`std::time::Duration`], written `10s` or `1m 30s`.
+/// A [`std::time::Duration`], written `10s`, `1m 30s` or `7d`.
 pub mod duration {
     use std::time::Duration;
 
@@ -123,14 +123,35 @@ pub mod duration {
     /// The text is not a time, or below zero.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let signed: jiff::SignedDuration =
-            text.parse().map_err(|_| D::Error::custom(format!("{text:?} is not a time such as 10s")))?;
-        Duration::try_from(signed).map_err(|_| D::Error::custom(format!("{text:?} is below zero")))
+        parse(&text).ok_or_else(|| D::Error::custom(format!("{text:?} is not a time such as 10s, 12h or 7d")))
+    }
+
+    /// Days are 24 hours and weeks 7 days; months and years are no times.
+    pub(super) fn parse(text: &str) -> Option<Duration> {
+        let span: jiff::Span = text.parse().ok()?;
+        let signed = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()?;
+        Duration::try_from(signed).ok()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn times() {
+        let check = |text: &str, seconds: Option<u64>| {
+            assert_eq!(super::duration::parse(text).map(|time| time.as_secs()), seconds, "{text}");
+        };
+        check("10s", Some(10));
+        check("1m 30s", Some(90));
+        check("7d", Some(7 * 86_400));
+        check("2w 1d", Some(15 * 86_400));
+        check("36h", Some(36 * 3_600));
+        check("PT1M", Some(60));
+        check("1 month", None);
+        check("-1s", None);
+        check("soon", None);
+    }
+
     #[test]
     fn sizes() {
         let check = |text: &str, expect: Option<u64>| assert_eq!(super::bytes::parse(text), expect, "{text}");

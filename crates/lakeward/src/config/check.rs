@@ -29,12 +29,17 @@ fn describe(error: &ValidationError<'_>, schema: &Value) -> Vec<Problem> {
             let key = property.as_str().unwrap_or_default();
             vec![Problem::new(path, format!("`{key}` is missing"))]
         }
+        ValidationErrorKind::Enum { options } => {
+            let words: Vec<String> =
+                options.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_string).collect();
+            vec![Problem::new(path, format!("this is one of {}", words.join(", ")))]
+        }
         ValidationErrorKind::OneOfNotValid { context } | ValidationErrorKind::AnyOf { context } => {
             no_branch(&path, error, context, schema)
         }
         ValidationErrorKind::Pattern { pattern } => {
             let wanted = match pattern.as_str() {
-                units::DURATION_PATTERN => "a time such as `10s` or `1m 30s`",
+                units::DURATION_PATTERN => "a time such as `10s`, `1m 30s` or `7d`",
                 units::BYTES_PATTERN => "a size such as `64MiB`",
                 _ => "of the form that is wanted here",
             };
