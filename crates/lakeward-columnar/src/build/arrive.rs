@@ -111,10 +111,7 @@ impl Arrived {
     }
 
     /// Fetches the bytes of the records that failed late.
-    pub(super) fn read_late_failures<E, B>(
-        &mut self,
-        blocks: impl FnOnce() -> B,
-    ) -> Result<(), BuildError<E>>
+    pub(super) fn read_late_failures<E, B>(&mut self, blocks: impl FnOnce() -> B) -> Result<(), BuildError<E>>
     where
         E: std::error::Error + 'static,
         B: Iterator<Item = Result<RecordBlock, E>>,

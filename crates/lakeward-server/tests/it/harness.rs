@@ -55,6 +55,17 @@ pub(crate) fn pipeline(stream: &str) -> PipelineSpec {
     }
 }
 
+/// A function that cannot be reached: these tests deliver nothing through it.
+#[derive(Debug)]
+struct Nobody;
+
+#[async_trait::async_trait]
+impl lakeward_model::Function for Nobody {
+    async fn invoke(&self, _: bytes::Bytes) -> Result<bytes::Bytes, lakeward_model::InvokeFailure> {
+        std::future::pending().await
+    }
+}
+
 /// A server with the streams `events` and `other`, keeping its state in `dir`.
 pub(crate) async fn start(dir: &std::path::Path, setup: Setup) -> Server {
     let options = EngineOptions {
@@ -66,7 +77,7 @@ pub(crate) async fn start(dir: &std::path::Path, setup: Setup) -> Server {
             destination: Arc::new(|_| {
                 Ok(Opened { destination: Arc::new(MemoryDestination::default()), name: "memory".to_owned() })
             }),
-            function: Arc::new(|_, _| unreachable!("there is no function here")),
+            function: Arc::new(|_, _| Ok(Arc::new(Nobody))),
             arn: lakeward_engine::lambda::StreamArn {
                 region: "us-east-1".into(),
                 account_id: "000000000000".into(),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use futures::stream::BoxStream;
-use lakeward_columnar::build::{Input, build};
+use lakeward_columnar::build::{Input, Schemas, build};
 use lakeward_columnar::schema::TableSchema;
 use lakeward_columnar::shape::{Output, Shape};
 use lakeward_model::{BatchId, LakePath, Offset, RecordBlock, Records, Role, Span, StreamName, Timestamp};
@@ -57,22 +57,28 @@ impl Lake {
         let count = records.len() as u64;
         let stream = StreamName::new("events").expect("a name");
         let span = Span::new(Offset(self.records), Offset(self.records + count)).expect("some records");
+        let schemas = Schemas { table: self.schema.clone(), input: None };
         let input = Input {
             batch: BatchId::derive(uuid::Uuid::nil(), &stream, "events", span),
             stream: &stream,
             pipeline: "events",
             shape: &self.shape,
-            schema: &self.schema,
+            schemas: &schemas,
             planned_at: Timestamp(0),
             expected_bytes: 0,
+            sql: None,
+            seen: None,
         };
         let block = RecordBlock { records, first: Offset(self.records), received_at: Timestamp(0) };
-        let built = build(&input, std::iter::once(Ok::<_, Infallible>(block))).expect("it builds");
+        let blocks = || std::iter::once(Ok::<_, Infallible>(block.clone()));
+        let built = build(&input, blocks(), &mut std::iter::empty(), blocks).expect("it builds");
         for file in built.files.iter().filter(|file| file.role == Role::Data) {
             self.put(file.path.as_str(), &file.body);
             self.commit(file.path.as_str(), file.rows);
         }
-        self.schema = built.schema.unwrap_or_else(|| self.schema.clone());
+        if let Some(after) = built.schemas {
+            self.schema = after.table;
+        }
         self.records += count;
         self
     }

@@ -30,8 +30,13 @@ fn describe(error: &ValidationError<'_>, schema: &Value) -> Vec<Problem> {
             vec![Problem::new(path, format!("`{key}` is missing"))]
         }
         ValidationErrorKind::Enum { options } => {
-            let words: Vec<String> =
-                options.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_string).collect();
+            let words: Vec<String> = options
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .map(str::to_string)
+                .collect();
             vec![Problem::new(path, format!("this is one of {}", words.join(", ")))]
         }
         ValidationErrorKind::OneOfNotValid { context } | ValidationErrorKind::AnyOf { context } => {

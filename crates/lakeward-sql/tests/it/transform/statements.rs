@@ -234,13 +234,13 @@ fn times() {
         (
             "SELECT now() AS a, current_timestamp AS b, current_date AS c, today() AS d, now() - INTERVAL '1 hour' AS e FROM input",
             "{}",
-            r#"{"a":"2024-01-15T14:30:00.500","b":"2024-01-15T14:30:00.500","c":"2024-01-15","d":"2024-01-15","e":"2024-01-15T13:30:00.500"}"#,
+            r#"{"a":"2024-01-15T14:30:00.5","b":"2024-01-15T14:30:00.5","c":"2024-01-15","d":"2024-01-15","e":"2024-01-15T13:30:00.5"}"#,
         ),
         ("SELECT now() - to_timestamp(s) > INTERVAL '1 hour' AS late FROM input", EVENT, r#"{"late":true}"#),
         (
             "SELECT to_timestamp(s) AT TIME ZONE 'Europe/Berlin' AS t, extract(hour FROM to_timestamp(s) AT TIME ZONE 'UTC' AT TIME ZONE 'Europe/Berlin') AS h FROM input",
             EVENT,
-            r#"{"t":"2024-01-15T12:30:00.123456+01:00","h":13}"#,
+            r#"{"t":"2024-01-15T11:30:00.123456Z","h":13}"#,
         ),
         (
             "SELECT to_unixtime(to_timestamp(s)) AS t, to_date(s) AS d FROM input",
@@ -370,7 +370,7 @@ fn rows_that_fail_are_set_apart() {
         (
             "SELECT to_timestamp(a) AS t FROM input",
             "{\"a\":1.5}\n{\"a\":1e300}\n",
-            "{\"t\":\"1970-01-01T00:00:01.500\"}\n! row 1: t: 1e300 is no time in seconds since 1970; for milliseconds there is to_timestamp_millis",
+            "{\"t\":\"1970-01-01T00:00:01.5\"}\n! row 1: t: 1e300 is no time in seconds since 1970; for milliseconds there is to_timestamp_millis",
         ),
         (
             "SELECT a / b AS q FROM input",
