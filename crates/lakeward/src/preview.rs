@@ -47,7 +47,7 @@ pub(crate) async fn preview(
     };
     let folder = tempfile::tempdir()?;
     let batch = BatchId::derive(uuid::Uuid::nil(), &spec.stream, &spec.name, span);
-    let outcomes = outcomes(functions, spec, batch, &blocks, folder.path(), now).await?;
+    let outcomes = outcomes(functions, spec, batch, blocks.clone(), folder.path(), now).await?;
     let spec = spec.clone();
     tokio::task::spawn_blocking(move || {
         let state = DedupState::fresh();
@@ -118,7 +118,7 @@ async fn outcomes(
     functions: &wiring::Functions,
     spec: &PipelineSpec,
     batch: BatchId,
-    blocks: &[RecordBlock],
+    blocks: Vec<RecordBlock>,
     folder: &std::path::Path,
     now: Timestamp,
 ) -> anyhow::Result<Vec<Outcome>> {
@@ -126,7 +126,7 @@ async fn outcomes(
     let opened = functions.open(&spec.name, function).map_err(|error| coded(Code::Configuration, error))?;
     let settings = lambda::Settings::new(&spec.name, functions.arn(), &spec.stream, function);
     let mut replies = Replies::open(&folder.join("replies"), batch, now)?;
-    let blocks = blocks.to_vec().into_iter().map(Ok::<_, std::convert::Infallible>);
+    let blocks = blocks.into_iter().map(Ok::<_, std::convert::Infallible>);
     let pieces = lambda::pieces(&spec.shape.processing, blocks);
     lambda::invoke_all(opened, settings, pieces, &mut replies, Arc::new(|_| {})).await?;
     Ok(tokio::task::spawn_blocking(move || replies.outcomes().collect()).await?)

@@ -32,7 +32,7 @@ pub(super) async fn open(
     let raw = found.into_stream().map_err(io::Error::from).boxed();
     let inflate = match packing {
         Packing::None => return Ok(raw),
-        Packing::Gzip => Inflate::Gzip(flate2::write::MultiGzDecoder::new(Vec::new())),
+        Packing::Gzip => Inflate::Gzip(Box::new(flate2::write::MultiGzDecoder::new(Vec::new()))),
         Packing::Zstd => match zstd::stream::write::Decoder::new(Vec::new()) {
             Ok(decoder) => Inflate::Zstd(Box::new(decoder)),
             Err(error) => return Ok(futures::stream::iter([Err(error)]).boxed()),
@@ -42,7 +42,7 @@ pub(super) async fn open(
 }
 
 enum Inflate {
-    Gzip(flate2::write::MultiGzDecoder<Vec<u8>>),
+    Gzip(Box<flate2::write::MultiGzDecoder<Vec<u8>>>),
     Zstd(Box<zstd::stream::write::Decoder<'static, Vec<u8>>>),
 }
 
