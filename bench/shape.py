@@ -1,7 +1,9 @@
 """What SQL and dedup cost: CPU per record of a backlog that is drained with them and without."""
 
 import argparse
+import itertools
 import pathlib
+import subprocess
 import tempfile
 
 import measure
@@ -9,23 +11,40 @@ import service
 
 BATCH = {"size": "64MiB", "age": "5s"}
 SQL = """
-SELECT timestamp, flag_key, flag_value, variation_index, reason_kind, metadata, evaluation_context,
-       evaluation_context['key'] AS context, evaluation_context['tier'] AS tier, split_part(flag_key, '-', 1) AS area
-FROM input WHERE variation_index IS NOT NULL AND flag_key <> 'audio-player-v2'
+SELECT *, split_part(event_name, ':', 1) AS event_type, to_timestamp_seconds(created_at) AS created
+FROM input WHERE event_name <> 'account:removed'
 """
 
 
-def drain(folder, records, **shaping):
-    """CPU-seconds to deliver `records` from the journal, and what became of them."""
+def generate(file, mib):
+    """Events; `send` repeats one request in twenty."""
+    subprocess.run([measure.LOADGEN, "generate", "--kind", "lesson", "--bytes", str(mib << 20), "--out", file],
+                   check=True, stdout=subprocess.DEVNULL)
+
+
+def send(server, file):
+    with open(file, "rb") as lines:
+        for turn in itertools.count():
+            body = b"".join(itertools.islice(lines, 5_000))
+            if not body:
+                return
+            for _ in range(2 if turn % 20 == 0 else 1):
+                status, answer = server.records("events", body)
+                if status != 200:
+                    raise SystemExit(f"{status}: {answer}")
+
+
+def drain(folder, file, **shaping):
+    """CPU-seconds to deliver the events of `file` from the journal, and what became of them."""
     folder.mkdir()
     pipeline = {
         **service.pipeline("events", {"type": "lake", "url": str(folder / "lake")}, BATCH,
-                           path=measure.hourly("timestamp")),
+                           path=measure.hourly("created_at")),
         **shaping,
     }
     held = {**pipeline, "batch": {"size": "1GiB", "age": "1h", "records": 1_000_000_000}}
     with service.Service.run(service.config(folder, [held])) as server:
-        measure.load("http", server.url, "evaluation", 600, records=records)
+        send(server, file)
         server.kill()
     with service.Service.run(service.config(folder, [pipeline])) as server:
         measure.wait_until_delivered(server)
@@ -37,19 +56,21 @@ def drain(folder, records, **shaping):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--records", type=int, default=2_000_000)
+    parser.add_argument("--mib", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     kinds = {
         "nothing": {},
         "SQL": {"sql": SQL},
-        "SQL and dedup": {"sql": SQL, "dedup": {"key": ["context", "flag_key", "timestamp"], "window": "7d"}},
+        "SQL and dedup": {"sql": SQL, "dedup": {"key": ["event_uuid"], "window": "7d"}},
     }
     best = {}
     with tempfile.TemporaryDirectory(prefix="lakeward-bench-") as folder:
+        file = pathlib.Path(folder) / "events.ndjson"
+        generate(file, arguments.mib)
         for turn in range(arguments.rounds):
             for name, shaping in kinds.items():
-                cpu, status = drain(pathlib.Path(folder) / f"{name.replace(' ', '-')}-{turn}", arguments.records, **shaping)
+                cpu, status = drain(pathlib.Path(folder) / f"{name.replace(' ', '-')}-{turn}", file, **shaping)
                 if name not in best or cpu < best[name][0]:
                     best[name] = cpu, status
     base = best["nothing"][0]

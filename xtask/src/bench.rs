@@ -26,6 +26,8 @@ enum Measurement {
     Intake,
     /// Resident memory at the limits.
     Memory,
+    /// What SQL and dedup cost beside none.
+    Shape,
 }
 
 impl Measurement {
@@ -34,6 +36,7 @@ impl Measurement {
             Self::Decode => "bench/decode.py",
             Self::Intake => "bench/intake.py",
             Self::Memory => "bench/memory.py",
+            Self::Shape => "bench/shape.py",
         }
     }
 }
