@@ -50,7 +50,10 @@ pub(crate) fn write(shared: &Shared, start: u64) -> io::Result<()> {
     out.extend_from_slice(&VERSION.to_le_bytes());
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(shared.incarnation.as_bytes());
-    for (key, answer) in shared.state().keys.iter().take_while(|(_, answer)| answer.first.0 < start) {
+    // A request without records lies between two: at the end of what goes it
+    // goes too, though its offset is that of the new start.
+    let goes = |answer: &Answer| answer.first.0 + u64::from(answer.count) <= start;
+    for (key, answer) in shared.state().keys.iter().take_while(|(_, answer)| goes(answer)) {
         out.extend_from_slice(&answer.first.0.to_le_bytes());
         out.extend_from_slice(&answer.received_at.0.to_le_bytes());
         out.extend_from_slice(&answer.count.to_le_bytes());
