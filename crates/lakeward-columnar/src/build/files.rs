@@ -195,13 +195,13 @@ impl Places {
 pub(super) fn build(
     input: &Input<'_>,
     places: &Places,
-    shaped: &Shaped,
-    arrived: Arrived,
+    shaped: Shaped,
+    arrived: &Arrived,
 ) -> Result<Built, ShapeError> {
     let mut files = Vec::new();
     if shaped.rows.num_rows() > 0 {
-        let keyed = places.with_keys(&shaped.rows, &shaped.pieces, &arrived)?;
-        let parts = places.partition(input, &keyed, &shaped.records, &arrived);
+        let keyed = places.with_keys(&shaped.rows, &shaped.pieces, arrived)?;
+        let parts = places.partition(input, &keyed, &shaped.records, arrived);
         let lean = places.without_hive_columns(&shaped.rows)?;
         let mut encoder = Encoder::new(&input.shape.output)?;
         for part in parts {
@@ -220,10 +220,10 @@ pub(super) fn build(
             files.push(places.file(input, &part.prefix, part.oldest, index, kind, count, encoded, naming)?);
         }
     }
-    files.extend(places.quarantine(input, &arrived, files.len())?);
-    let counts = count(&arrived, &shaped.records, shaped.duplicates);
+    files.extend(places.quarantine(input, arrived, files.len())?);
+    let counts = count(arrived, &shaped.records, shaped.duplicates);
     let counts = BuiltCounts { rows: shaped.rows.num_rows() as u64, rescued: shaped.rescued, ..counts };
-    Ok(Built { files, schemas: shaped.schemas.clone(), counts, keys: shaped.keys.clone() })
+    Ok(Built { files, schemas: shaped.schemas, counts, keys: shaped.keys })
 }
 
 /// What became of the records, when those of `records` have rows.

@@ -234,5 +234,5 @@ where
     let (decoded, mut arrived) = arriving.finish();
     let shaped = rows::shape(input, decoded, &mut arrived)?;
     arrived.read_late_failures(again)?;
-    files::build(input, &places, &shaped, arrived).map_err(BuildError::Shape)
+    files::build(input, &places, shaped, &arrived).map_err(BuildError::Shape)
 }

@@ -9,7 +9,7 @@ use arrow::compute::{filter_record_batch, take};
 use super::arrive::Arrived;
 use super::{BuildError, Input, Schemas, ShapeError};
 use crate::decode::Decoded;
-use crate::dedup::{Key, KeyTimes, row_keys};
+use crate::dedup::{Key, KeyTimes, Seen, SeenError, row_keys};
 use crate::fit::{FitOptions, fit};
 use crate::process::{Reason, Stage};
 use crate::schema::{RESCUED, TableSchema};
@@ -152,7 +152,7 @@ impl Shaping<'_, '_> {
         };
         let arrived = &*self.arrived;
         let records: Vec<u32> = self.pieces.iter().map(|&piece| arrived.record_of(piece)).collect();
-        let (keys, is_duplicate) = match &dedup.key {
+        let (is_duplicate, fresh) = match &dedup.key {
             DedupKey::Columns(columns) => {
                 let times = KeyTimes {
                     row_records: &records,
@@ -161,28 +161,13 @@ impl Shaping<'_, '_> {
                 };
                 let keys = row_keys(&self.rows, columns, &times, seed).map_err(ShapeError::Arrow)?;
                 let asked: Vec<Key> = keys.iter().flatten().copied().collect();
-                let mut answers = seen.duplicates(&asked).map_err(BuildError::Seen)?.into_iter();
-                let is_duplicate: Vec<bool> =
-                    keys.iter().map(|key| key.is_some() && answers.next() == Some(true)).collect();
-                (keys, is_duplicate)
-            }
-            DedupKey::Content => {
-                let mut distinct = records.clone();
-                distinct.dedup();
-                let asked: Vec<Key> =
-                    distinct.iter().map(|&record| arrived.content_keys[record as usize]).collect();
                 let answers = seen.duplicates(&asked).map_err(BuildError::Seen)?;
-                let mut at = 0;
-                let per_row = records.iter().enumerate().map(|(row, &record)| {
-                    let starts = row == 0 || records[row - 1] != record;
-                    at += usize::from(row > 0 && starts);
-                    (starts.then_some(asked[at]), answers[at])
-                });
-                per_row.unzip()
+                let mut answer = answers.iter().copied();
+                let of_row = |key: &Option<Key>| key.is_some() && answer.next() == Some(true);
+                (keys.iter().map(of_row).collect(), without(asked, &answers))
             }
+            DedupKey::Content => duplicates_by_content(seen, arrived, &records).map_err(BuildError::Seen)?,
         };
-        let fresh = keys.iter().zip(&is_duplicate).filter(|(_, duplicate)| !**duplicate);
-        let fresh: Vec<Key> = fresh.filter_map(|(key, _)| *key).collect();
         let before = distinct(records.iter().copied());
         if is_duplicate.iter().any(|duplicate| *duplicate) {
             self.keep(&is_duplicate.iter().map(|duplicate| !duplicate).collect())?;
@@ -199,6 +184,25 @@ impl Shaping<'_, '_> {
         self.is_changed = true;
         Ok(())
     }
+}
+
+/// Of rows or pieces, whose records are `records`, which are duplicates by
+/// their bytes; and the keys of the others, one for each record.
+pub(super) fn duplicates_by_content(
+    seen: &dyn Seen,
+    arrived: &Arrived,
+    records: &[u32],
+) -> Result<(Vec<bool>, Vec<Key>), SeenError> {
+    let parts = || records.chunk_by(|a, b| a == b);
+    let asked: Vec<Key> = parts().map(|part| arrived.content_keys[part[0] as usize]).collect();
+    let answers = seen.duplicates(&asked)?;
+    let each = parts().zip(&answers).flat_map(|(part, &answer)| std::iter::repeat_n(answer, part.len()));
+    Ok((each.collect(), without(asked, &answers)))
+}
+
+/// The keys that are no duplicates.
+fn without(keys: Vec<Key>, is_duplicate: &[bool]) -> Vec<Key> {
+    keys.into_iter().zip(is_duplicate).filter(|(_, duplicate)| !**duplicate).map(|(key, _)| key).collect()
 }
 
 /// The `_rescued` column, if there is one with anything in it.

@@ -6,6 +6,7 @@ use lakeward_model::{Format, RecordBlock, Records, Role};
 
 use super::arrive::Arrived;
 use super::files::{Places, count};
+use super::rows::{distinct, duplicates_by_content};
 use super::{BuildError, Built, BuiltCounts, Input, ShapeError};
 use crate::decode::DecodeError;
 use crate::dedup::Key;
@@ -59,14 +60,12 @@ fn without_duplicates<E: std::error::Error + 'static>(
     let Some((seen, _)) = input.seen.filter(|_| !arrived.content_keys.is_empty()) else {
         return Ok((all.collect(), Vec::new(), 0));
     };
-    let mut records: Vec<u32> = all.clone().map(|piece| arrived.record_of(piece)).collect();
-    records.dedup();
-    let asked: Vec<Key> = records.iter().map(|&record| arrived.content_keys[record as usize]).collect();
-    let answers = seen.duplicates(&asked).map_err(BuildError::Seen)?;
-    let is_fresh = |record: u32| records.binary_search(&record).is_ok_and(|at| !answers[at]);
-    let kept = all.filter(|&piece| is_fresh(arrived.record_of(piece))).collect();
-    let keys = asked.iter().zip(&answers).filter(|(_, duplicate)| !**duplicate).map(|(key, _)| *key);
-    Ok((kept, keys.collect(), answers.iter().filter(|duplicate| **duplicate).count() as u64))
+    let records: Vec<u32> = all.clone().map(|piece| arrived.record_of(piece)).collect();
+    let (is_duplicate, fresh) = duplicates_by_content(seen, arrived, &records).map_err(BuildError::Seen)?;
+    let kept = all.filter(|&piece| !is_duplicate[piece as usize]).collect();
+    // A record is a duplicate as a whole, so each of the others has one key.
+    let duplicates = distinct(records.iter().copied()) - fresh.len() as u64;
+    Ok((kept, fresh, duplicates))
 }
 
 /// The files that hold the pieces of `kept`.
