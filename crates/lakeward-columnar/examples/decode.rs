@@ -116,11 +116,11 @@ fn blocks(text: &[u8]) -> Vec<Records> {
         data.extend_from_slice(line);
         ends.push(data.len() as u32);
         if data.len() >= BLOCK {
-            blocks.push(Records { data: std::mem::take(&mut data).into(), ends: std::mem::take(&mut ends) });
+            blocks.push(Records::new(std::mem::take(&mut data).into(), std::mem::take(&mut ends)));
         }
     }
     if !ends.is_empty() {
-        blocks.push(Records { data: data.into(), ends });
+        blocks.push(Records::new(data.into(), ends));
     }
     blocks
 }

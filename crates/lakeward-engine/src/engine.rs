@@ -1,6 +1,6 @@
 //! The engine: the journal, the ledger and one task per pipeline.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
@@ -24,8 +24,10 @@ use crate::lambda::StreamArn;
 use crate::ledger::{Ledger, LedgerError, Progress, Quarantined, ReplayAnswer};
 use crate::lock::{LockError, StateLock};
 use crate::pipeline::Pipeline;
+use crate::retention::{self, Retention};
 use crate::spec::PipelineSpec;
 use crate::status::{PipelineState, PipelineStatus};
+use crate::streams::{StreamSpec, Streams};
 
 /// Opens a destination from its configuration; the binary knows the kinds.
 pub type OpenDestination = Arc<dyn Fn(&serde_json::Value) -> Result<Opened, String> + Send + Sync>;
@@ -69,10 +71,13 @@ pub struct EngineOptions {
     pub state: PathBuf,
     /// The journal's settings.
     pub journal: lakeward_journal::Options,
-    /// How long delivered records are kept for re-reading. Default 24 h.
+    /// How long delivered records are kept for re-reading while the journal
+    /// has room. Default 24 h.
     pub retention: Duration,
     /// Where the time comes from.
     pub clock: SharedClock,
+    /// Streams that exist whether or not a pipeline delivers them.
+    pub streams: Vec<StreamSpec>,
     /// How things outside are reached.
     pub connectors: Connectors,
     /// What to do about unknown streams; `None` refuses them.
@@ -91,6 +96,9 @@ pub enum OpenEngineError {
     /// The ledger is damaged or unusable.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// A stream cannot be made, or its removal not be finished.
+    #[error(transparent)]
+    Streams(ControlError),
     /// A pipeline cannot be started.
     #[error("pipeline {name}: {source}")]
     Pipeline {
@@ -126,6 +134,7 @@ impl Engine {
     ) -> Result<Self, OpenEngineError> {
         let lock = StateLock::take(&options.state)?;
         let journal_dir = options.state.join("journal");
+        let retention = Arc::new(Retention::new(options.retention, options.journal.disk_bytes_max));
         let journal = Journal::open(&journal_dir, options.journal, Arc::clone(&options.clock))?;
         let ledger = Arc::new(Ledger::open(&options.state.join("ledger.redb"))?);
         let made = ledger.pipelines()?;
@@ -134,15 +143,16 @@ impl Engine {
             ledger,
             clock: options.clock,
             state: options.state,
-            retention: options.retention,
+            retention,
             connectors: options.connectors,
             auto: options.auto,
             pipelines: Mutex::default(),
             streams: RwLock::default(),
-            watermarks: Arc::default(),
+            configured_streams: RwLock::default(),
             changes: tokio::sync::Mutex::default(),
             draining: CancellationToken::new(),
         });
+        shared.recover_streams(options.streams).await.map_err(OpenEngineError::Streams)?;
         let names: HashSet<String> = configured.iter().map(|spec| spec.name.clone()).collect();
         let made = made.into_iter().filter(|spec| !names.contains(&spec.name)).map(|spec| (spec, false));
         let all: Vec<_> = configured.into_iter().map(|spec| (spec, true)).chain(made).collect();
@@ -162,6 +172,7 @@ impl Engine {
                 .map_err(|source| OpenEngineError::Pipeline { name, source })?;
         }
         shared.warn_of_orphans();
+        tokio::spawn(retention::sweep(Arc::downgrade(&shared), shared.draining.clone()));
         Ok(Self { shared, lock })
     }
 
@@ -175,6 +186,12 @@ impl Engine {
     #[must_use]
     pub fn control(&self) -> Control {
         Control { shared: Arc::clone(&self.shared) }
+    }
+
+    /// The way in for those who make and read streams.
+    #[must_use]
+    pub fn streams(&self) -> Streams {
+        Streams { shared: Arc::clone(&self.shared) }
     }
 
     /// The lock, to announce where the process listens.
@@ -232,43 +249,23 @@ impl Drop for Running {
     }
 }
 
-/// How far every pipeline of a stream is: the journal is kept from the slowest
-/// one on.
-#[derive(Debug, Default)]
-pub(crate) struct Watermarks(Mutex<HashMap<StreamName, BTreeMap<String, Offset>>>);
-
-impl Watermarks {
-    /// Notes that `pipeline` has settled everything before `to`; the offset
-    /// below which no pipeline of the stream needs a record.
-    pub(crate) fn advance(&self, stream: &StreamName, pipeline: &str, to: Offset) -> Offset {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_stream = all.entry(stream.clone()).or_default();
-        of_stream.insert(pipeline.to_string(), to);
-        of_stream.values().copied().min().unwrap_or(to)
-    }
-
-    fn forget(&self, stream: &StreamName, pipeline: &str) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(of_stream) = all.get_mut(stream) {
-            of_stream.remove(pipeline);
-        }
-    }
-}
-
 /// What the handles share.
 pub(crate) struct Shared {
     pub(crate) journal: Journal,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) clock: SharedClock,
     state: PathBuf,
-    retention: Duration,
+    pub(crate) retention: Arc<Retention>,
     connectors: Connectors,
     auto: Option<AutoPipeline>,
     pipelines: Mutex<BTreeMap<String, Running>>,
+    /// The streams that records can be sent to.
     streams: RwLock<HashSet<StreamName>>,
-    watermarks: Arc<Watermarks>,
-    /// Held while pipelines are made, changed or removed: one at a time.
-    changes: tokio::sync::Mutex<()>,
+    /// Those of them that the configuration names for themselves.
+    pub(crate) configured_streams: RwLock<HashSet<StreamName>>,
+    /// Held while pipelines and streams are made, changed or removed: one at a
+    /// time.
+    pub(crate) changes: tokio::sync::Mutex<()>,
     draining: CancellationToken,
 }
 
@@ -292,6 +289,14 @@ impl Shared {
             self.streams.read().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
         all.sort();
         all
+    }
+
+    pub(crate) fn add_stream(&self, stream: &StreamName) {
+        self.streams.write().unwrap_or_else(PoisonError::into_inner).insert(stream.clone());
+    }
+
+    pub(crate) fn drop_stream(&self, stream: &StreamName) {
+        self.streams.write().unwrap_or_else(PoisonError::into_inner).remove(stream);
     }
 
     pub(crate) fn spec(&self, name: &str) -> Option<PipelineSpec> {
@@ -407,19 +412,15 @@ impl Shared {
         // The stream goes first: if we die in between, the pipeline is there
         // without records, and is deleted again. The other way round a stream
         // made anew would find delivered records and deliver them again.
-        if !self.running().values().any(|other| other.spec.stream == spec.stream && other.spec.name != name) {
-            self.streams.write().unwrap_or_else(PoisonError::into_inner).remove(&spec.stream);
-            let journal = self.journal.clone();
-            let stream = spec.stream.clone();
-            blocking(move || journal.remove(&stream))
-                .await?
-                .map_err(|e| ControlError::Failed(e.to_string()))?;
+        let is_others = |other: &Running| other.spec.stream == spec.stream && other.spec.name != name;
+        if !self.running().values().any(is_others) && !self.outlives_pipelines(&spec.stream).await? {
+            self.remove_with_records(&spec.stream).await?;
         }
         let removed = name.to_string();
         self.on_ledger(move |ledger| ledger.remove_pipeline(&removed)).await?;
         Folder::new(&self.state, name).remove();
         self.running().remove(name);
-        self.watermarks.forget(&spec.stream, name);
+        self.retention.forget(&spec.stream, name);
         info!(pipeline = name, stream = %spec.stream, "pipeline deleted");
         Ok(())
     }
@@ -467,7 +468,7 @@ impl Shared {
             .map_err(|error| ControlError::Failed(error.to_string()))?
             .incarnation;
         // Nothing is trimmed from here on, until the pipeline says how far it is.
-        self.watermarks.advance(&spec.stream, &spec.name, Offset(0));
+        self.retention.advance(&spec.stream, &spec.name, Offset(0));
         let start = self.journal.tail(&spec.stream).map_or_else(Offset::default, |tail| tail.start);
         let (name, stream) = (spec.name.clone(), spec.stream.clone());
         let (known, unfinished) =
@@ -492,7 +493,7 @@ impl Shared {
         let (name, stream) = (spec.name.clone(), spec.stream.clone());
         let progress =
             self.on_ledger(move |ledger| ledger.register(&name, &stream, incarnation, start)).await?;
-        self.watermarks.advance(&spec.stream, &spec.name, progress.delivered_to);
+        self.retention.advance(&spec.stream, &spec.name, progress.delivered_to);
         Ok(progress)
     }
 
@@ -516,9 +517,8 @@ impl Shared {
             function: Mutex::default(),
             folder: Folder::new(&self.state, &spec.name),
             keys: OnceLock::new(),
-            retention: self.retention,
+            retention: Arc::clone(&self.retention),
             incarnation,
-            watermarks: Arc::clone(&self.watermarks),
             draining: self.draining.clone(),
             stop: stop.clone(),
             progress: progress_sender.clone(),
@@ -526,7 +526,7 @@ impl Shared {
             blocking: TaskTracker::new(),
         };
         let task = Some(tokio::spawn(pipeline.run()));
-        self.streams.write().unwrap_or_else(PoisonError::into_inner).insert(spec.stream.clone());
+        self.add_stream(&spec.stream);
         let name = spec.name.clone();
         let running =
             Running { spec, configured, destination, progress, replayed: progress_sender, state, stop, task };

@@ -18,9 +18,11 @@ pub mod ledger;
 mod lock;
 mod pipeline;
 pub mod plan;
+mod retention;
 mod spec;
 mod status;
 mod stored;
+mod streams;
 
 pub use control::{Control, ControlError};
 pub use engine::{
@@ -33,3 +35,4 @@ pub use lock::{Holder, LockError, StateLock};
 pub use spec::{BatchLimits, PipelineSpec};
 pub use status::{PipelineState, PipelineStatus};
 pub use stored::{From as RecordsFrom, StoredRecord};
+pub use streams::{StreamSpec, Streams};

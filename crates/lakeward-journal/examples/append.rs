@@ -28,7 +28,7 @@ fn argument(number: usize, default: usize) -> usize {
 fn block(records: usize, bytes: usize) -> Records {
     let data: Vec<u8> = (0..records * bytes).map(|i| (i * 31 % 251) as u8).collect();
     let ends = (1..=records).map(|i| u32::try_from(i * bytes).expect("small")).collect();
-    Records { data: Bytes::from(data), ends }
+    Records::new(Bytes::from(data), ends)
 }
 
 async fn append_all(

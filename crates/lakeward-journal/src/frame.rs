@@ -16,6 +16,10 @@
 //!  └──────────────────────┴──────────────────────┴───────────────────┘
 //! ```
 //!
+//! In a frame of records with keys the data are the records and behind them
+//! the keys; behind the ends of the records come those of the keys, which
+//! count on.
+//!
 //! The header crc is taken over the stream's incarnation, the segment's first
 //! offset, the frame's position in the segment, and the header from byte 8 to
 //! the end of the origin. A copy of a frame in another place, even inside the
@@ -24,7 +28,7 @@
 //! headers only. The whole format: `docs/formats/journal.md`.
 
 use bytes::Bytes;
-use lakeward_model::{Cursor, Origin, Records, RequestKey, Timestamp};
+use lakeward_model::{Cursor, Keys, Origin, Records, RequestKey, Timestamp};
 use uuid::Uuid;
 
 /// Bytes of a frame's header without its origin.
@@ -50,6 +54,8 @@ pub(crate) enum Kind {
     Marker = 2,
     /// Written by a repair in place of records that were damaged.
     Lost = 3,
+    /// One append of records that have keys.
+    Keyed = 4,
 }
 
 /// The kinds of origin, as stored.
@@ -99,7 +105,11 @@ impl Header {
     }
 
     fn ends_bytes(&self) -> u64 {
-        if self.kind == Kind::Records { u64::from(self.count) * 4 } else { 0 }
+        match self.kind {
+            Kind::Records => u64::from(self.count) * 4,
+            Kind::Keyed => u64::from(self.count) * 8,
+            Kind::Marker | Kind::Lost => 0,
+        }
     }
 
     /// Bytes of the whole frame, with padding.
@@ -168,6 +178,7 @@ pub(crate) fn decode(seed: Seed, position: u64, bytes: &[u8]) -> Result<Header, 
             1 => Kind::Records,
             2 => Kind::Marker,
             3 => Kind::Lost,
+            4 => Kind::Keyed,
             _ => return Err(NoFrame::Bad("the frame is of a kind that this release does not know")),
         },
         origin_kind: match fixed[13] {
@@ -220,12 +231,21 @@ pub(crate) fn check_body(header: &Header, frame: &[u8]) -> Result<(), &'static s
 /// What is wrong with the frame.
 pub(crate) fn records(header: &Header, frame: &Bytes) -> Result<Records, &'static str> {
     check_body(header, frame)?;
-    if header.kind != Kind::Records {
-        return Ok(Records { data: Bytes::new(), ends: vec![0; header.count as usize] });
+    if !matches!(header.kind, Kind::Records | Kind::Keyed) {
+        return Ok(Records::new(Bytes::new(), vec![0; header.count as usize]));
     }
     let data_at = header.body_at() + header.ends_bytes() as usize;
-    let ends = frame[header.body_at()..data_at].chunks_exact(4).map(|end| u32_at(end, 0)).collect();
-    Ok(Records { data: frame.slice(data_at..data_at + header.data_length as usize), ends })
+    let mut ends: Vec<_> =
+        frame[header.body_at()..data_at].chunks_exact(4).map(|end| u32_at(end, 0)).collect();
+    let data = frame.slice(data_at..data_at + header.data_length as usize);
+    if header.kind == Kind::Records {
+        return Ok(Records::new(data, ends));
+    }
+    let mut of_keys = ends.split_off(header.count as usize);
+    let keys_at = ends.last().copied().unwrap_or(0);
+    of_keys.iter_mut().for_each(|end| *end -= keys_at);
+    let keys = Keys { data: data.slice(keys_at as usize..), ends: of_keys };
+    Ok(Records { data: data.slice(..keys_at as usize), ends, keys: Some(keys) })
 }
 
 /// What to write as a frame.
@@ -237,9 +257,11 @@ pub(crate) struct Frame<'a> {
     pub(crate) synced: u64,
     pub(crate) origin: &'a Origin,
     pub(crate) count: u32,
-    /// Where the records end; empty unless the kind is [`Kind::Records`].
+    /// Where the records end; empty unless the frame is of records.
     pub(crate) ends: &'a [u32],
     pub(crate) data: &'a [u8],
+    /// The records' keys, if the kind is [`Kind::Keyed`].
+    pub(crate) keys: Option<&'a Keys>,
 }
 
 fn origin_parts(origin: &Origin) -> (OriginKind, &[u8]) {
@@ -253,15 +275,19 @@ fn origin_parts(origin: &Origin) -> (OriginKind, &[u8]) {
 /// Bytes that the append will take as a frame, with padding.
 pub(crate) fn frame_bytes(records: &Records, origin: &Origin) -> u64 {
     let lead = HEADER_BYTES + origin_parts(origin).1.len();
-    (lead as u64 + records.ends.len() as u64 * 4 + records.data.len() as u64).next_multiple_of(ALIGN)
+    let keys = records.keys.as_ref().map_or(0, |keys| keys.ends.len() as u64 * 4 + keys.data.len() as u64);
+    (lead as u64 + records.ends.len() as u64 * 4 + records.data.len() as u64 + keys).next_multiple_of(ALIGN)
 }
 
-/// Appends to `out` what comes before the frame's data: header, origin, ends.
-/// Answers how many zeros come after the data.
+/// Appends to `out` what comes before the frame's data and keys: header,
+/// origin, ends. Answers how many zeros come after them.
 pub(crate) fn encode(seed: Seed, position: u64, frame: &Frame<'_>, out: &mut Vec<u8>) -> usize {
     let (origin_kind, origin) = origin_parts(frame.origin);
     let origin_length = u16::try_from(origin.len()).expect("the length of an origin was checked");
-    let data_length = u32::try_from(frame.data.len()).expect("the length of a frame was checked");
+    let keys: &[u8] = frame.keys.map_or(&[], |keys| &keys.data);
+    let keys_at = u32::try_from(frame.data.len()).expect("the length of a frame was checked");
+    let data_length =
+        u32::try_from(frame.data.len() + keys.len()).expect("the length of a frame was checked");
     let start = out.len();
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&[0; 8]);
@@ -275,9 +301,12 @@ pub(crate) fn encode(seed: Seed, position: u64, frame: &Frame<'_>, out: &mut Vec
     out.extend_from_slice(origin);
     let ends_at = out.len();
     out.extend(frame.ends.iter().flat_map(|end| end.to_le_bytes()));
-    let length = (out.len() - start + frame.data.len()) as u64;
+    let of_keys = frame.keys.into_iter().flat_map(|keys| &keys.ends);
+    out.extend(of_keys.flat_map(|end| (keys_at + end).to_le_bytes()));
+    let length = (out.len() - start) as u64 + u64::from(data_length);
     let padding = (length.next_multiple_of(ALIGN) - length) as usize;
     let body_crc = crc32c::crc32c_append(crc32c::crc32c(&out[ends_at..]), frame.data);
+    let body_crc = crc32c::crc32c_append(body_crc, keys);
     let body_crc = crc32c::crc32c_append(body_crc, &[0; ALIGN as usize][..padding]);
     out[start + 8..start + 12].copy_from_slice(&body_crc.to_le_bytes());
     let header_crc = seed.header_crc(position, &out[start + 8..ends_at]);
@@ -298,6 +327,7 @@ pub(crate) fn marker(seed: Seed, position: u64, next: u64, received_at: Timestam
         count: 0,
         ends: &[],
         data: &[],
+        keys: None,
     };
     encode(seed, position, &frame, &mut out);
     out

@@ -43,8 +43,8 @@ pub(crate) struct Request {
     pub(crate) reply: Reply,
 }
 
-/// At most three buffers for a frame; the kernel takes 1,024 in one call.
-pub(crate) const FRAMES_MAX: usize = 340;
+/// At most four buffers for a frame; the kernel takes 1,024 in one call.
+pub(crate) const FRAMES_MAX: usize = 256;
 /// A group with more bytes is written before it grows further.
 pub(crate) const GROUP_BYTES_MAX: u64 = 16 << 20;
 
@@ -56,6 +56,8 @@ struct Part {
     /// Header, origin and ends in the group's `lead`.
     lead: Range<usize>,
     data: Bytes,
+    /// Empty if the records have none.
+    keys: Bytes,
     padding: usize,
     origin: Origin,
     reply: Reply,
@@ -109,10 +111,10 @@ impl Group {
 
     /// Encodes a request as the next frame.
     pub(crate) fn push(&mut self, place: Place, request: Request) {
-        let Request { records: Records { data, ends }, origin, reply } = request;
+        let Request { records: Records { data, ends, keys }, origin, reply } = request;
         let count = u32::try_from(ends.len()).expect("the length of a frame was checked");
         let content = frame::Frame {
-            kind: Kind::Records,
+            kind: if keys.is_some() { Kind::Keyed } else { Kind::Records },
             first: place.first,
             received_at: place.received_at,
             synced: place.synced,
@@ -120,30 +122,31 @@ impl Group {
             count,
             ends: &ends,
             data: &data,
+            keys: keys.as_ref(),
         };
         let start = self.lead.len();
         let padding = frame::encode(place.seed, place.position, &content, &mut self.lead);
         let lead = start..self.lead.len();
-        self.bytes += (lead.len() + data.len() + padding) as u64;
+        let keys = keys.map(|keys| keys.data).unwrap_or_default();
+        self.bytes += (lead.len() + data.len() + keys.len() + padding) as u64;
         if let Origin::Push(Some(key)) = &origin {
             self.keys.insert(key.clone(), self.parts.len());
         }
         let frame = Frame {
             first: Offset(place.first),
             records: count,
-            bytes: data.len() as u64,
+            bytes: (data.len() + keys.len()) as u64,
             received_at: place.received_at,
         };
-        self.parts.push(Part { position: place.position, frame, lead, data, padding, origin, reply });
+        self.parts.push(Part { position: place.position, frame, lead, data, keys, padding, origin, reply });
     }
 
     /// The bytes to write, in order; the record data is not copied.
     pub(crate) fn buffers(&self) -> Vec<IoSlice<'_>> {
         const ZEROS: [u8; ALIGN as usize] = [0; ALIGN as usize];
-        let parts = self
-            .parts
-            .iter()
-            .flat_map(|part| [&self.lead[part.lead.clone()], &part.data[..], &ZEROS[..part.padding]]);
+        let parts = self.parts.iter().flat_map(|part| {
+            [&self.lead[part.lead.clone()], &part.data[..], &part.keys[..], &ZEROS[..part.padding]]
+        });
         parts.filter(|bytes| !bytes.is_empty()).map(IoSlice::new).collect()
     }
 

@@ -157,12 +157,16 @@ impl Drop for Stream {
 }
 
 /// # Panics
-/// If the records' ends do not ascend to the end of the data: the records
-/// could not be read again.
+/// If the ends of the records or of their keys do not ascend to the end of the
+/// data, or there are not as many keys as records: the records could not be
+/// read again.
 fn check_size(records: &Records, origin: &Origin, frame_bytes_max: u64) -> Result<(), AppendError> {
     // Everything must be countable in 32 bits.
     let limit = frame_bytes_max.min(u64::from(u32::MAX));
-    if records.data.len() as u64 > limit || records.ends.len() as u64 * 4 > limit.max(4 << 20) {
+    let (key_bytes, keys) = records.keys.as_ref().map_or((0, 0), |keys| (keys.data.len(), keys.ends.len()));
+    let bytes = records.data.len() as u64 + key_bytes as u64;
+    let ends = records.ends.len() as u64 + keys as u64;
+    if bytes > limit || ends * 4 > limit.max(4 << 20) {
         return Err(AppendError::TooLarge { limit });
     }
     if let Origin::Pull(cursor) = origin
@@ -170,8 +174,13 @@ fn check_size(records: &Records, origin: &Origin, frame_bytes_max: u64) -> Resul
     {
         return Err(AppendError::TooLarge { limit: ORIGIN_BYTES_MAX as u64 });
     }
-    let ascending = records.ends.is_sorted();
-    let complete = records.ends.last().map_or(0, |&end| end as usize) == records.data.len();
-    assert!(ascending && complete, "the ends of records ascend to the end of their data");
+    let sound = |ends: &[u32], data: &[u8]| {
+        ends.is_sorted() && ends.last().map_or(0, |&end| end as usize) == data.len()
+    };
+    assert!(sound(&records.ends, &records.data), "the ends of records ascend to the end of their data");
+    if let Some(keys) = &records.keys {
+        assert!(sound(&keys.ends, &keys.data), "the ends of keys ascend to the end of their data");
+        assert_eq!(keys.ends.len(), records.ends.len(), "every record has a key, or none has");
+    }
     Ok(())
 }

@@ -13,6 +13,7 @@ pub mod limits;
 mod position;
 mod record;
 mod secret;
+mod shard;
 pub mod units;
 
 #[cfg(feature = "conformance")]
@@ -24,8 +25,9 @@ pub use batch::{
 pub use failure::{Failure, FailureKind};
 pub use function::{FUNCTION_BYTES_MAX, Function, InvokeFailure, InvokeFailureKind};
 pub use position::{Offset, Span, StreamName, StreamNameError, Timestamp};
-pub use record::{Cursor, Origin, RecordBlock, Records, RequestKey};
+pub use record::{Cursor, Keys, Origin, RecordBlock, Records, RequestKey};
 pub use secret::Secret;
+pub use shard::{SequenceNumber, Shard, ShardKey};
 
 /// Where batches go. One method: a destination that has this batch already
 /// answers success.

@@ -15,6 +15,51 @@ pub struct Records {
     pub data: Bytes,
     /// Where each record ends in `data`, ascending; the first starts at 0.
     pub ends: Vec<u32>,
+    /// What came beside each record, if their door takes such a thing: see
+    /// [`Keys`].
+    pub keys: Option<Keys>,
+}
+
+/// A short text of bytes beside each record: for a record that came through
+/// the Kinesis door or from Kinesis, a [`ShardKey`](crate::ShardKey). The
+/// journal keeps them and hands them back with the records.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Keys {
+    /// All keys, one after another.
+    pub data: Bytes,
+    /// Where each key ends in `data`, ascending; as many as there are records.
+    pub ends: Vec<u32>,
+}
+
+impl Keys {
+    /// The key of the record with this number.
+    ///
+    /// # Panics
+    /// If there is no such record.
+    #[must_use]
+    pub fn get(&self, number: usize) -> &[u8] {
+        let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.data[start as usize..self.ends[number] as usize]
+    }
+
+    /// Those of the records `[from, to)`, sharing the same buffer.
+    fn within(&self, from: usize, to: usize) -> Self {
+        let (data, ends) = cut(&self.data, &self.ends, from, to);
+        Self { data, ends }
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keys({} in {} bytes)", self.ends.len(), self.data.len())
+    }
+}
+
+/// Pieces `[from, to)` of a buffer and where they end.
+fn cut(data: &Bytes, ends: &[u32], from: usize, to: usize) -> (Bytes, Vec<u32>) {
+    let start = from.checked_sub(1).map_or(0, |before| ends[before]);
+    let end = to.checked_sub(1).map_or(0, |last| ends[last]);
+    (data.slice(start as usize..end as usize), ends[from..to].iter().map(|e| e - start).collect())
 }
 
 impl fmt::Debug for Records {
@@ -24,11 +69,17 @@ impl fmt::Debug for Records {
 }
 
 impl Records {
+    /// Records without keys.
+    #[must_use]
+    pub fn new(data: Bytes, ends: Vec<u32>) -> Self {
+        Self { data, ends, keys: None }
+    }
+
     /// One record that is the whole of `data`.
     #[must_use]
     pub fn one(data: Bytes) -> Self {
         let end = u32::try_from(data.len()).expect("a record is far below 4 GiB");
-        Self { data, ends: vec![end] }
+        Self::new(data, vec![end])
     }
 
     /// How many records there are.
@@ -83,16 +134,9 @@ impl RecordBlock {
         }
         let skip = (from.0 - mine.from.0) as usize;
         let until = (to.0 - mine.from.0) as usize;
-        let start = if skip == 0 { 0 } else { self.records.ends[skip - 1] };
-        let end = self.records.ends[until - 1];
-        Some(Self {
-            records: Records {
-                data: self.records.data.slice(start as usize..end as usize),
-                ends: self.records.ends[skip..until].iter().map(|e| e - start).collect(),
-            },
-            first: from,
-            received_at: self.received_at,
-        })
+        let (data, ends) = cut(&self.records.data, &self.records.ends, skip, until);
+        let keys = self.records.keys.as_ref().map(|keys| keys.within(skip, until));
+        Some(Self { records: Records { data, ends, keys }, first: from, received_at: self.received_at })
     }
 }
 

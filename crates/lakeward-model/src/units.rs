@@ -134,6 +134,37 @@ pub mod duration {
     }
 }
 
+/// A [`std::time::Duration`] or nothing, written as in [`duration`].
+pub mod optional_duration {
+    use std::time::Duration;
+
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::Serializer;
+
+    /// Writes the time as text.
+    ///
+    /// # Errors
+    /// The serializer's own.
+    pub fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        match duration {
+            Some(duration) => super::duration::serialize(duration, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    /// Reads the text.
+    ///
+    /// # Errors
+    /// The text is not a time, or below zero.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+        let parsed = super::duration::parse(&text);
+        parsed
+            .map(Some)
+            .ok_or_else(|| D::Error::custom(format!("{text:?} is not a time such as 10s, 12h or 7d")))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

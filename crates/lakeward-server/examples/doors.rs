@@ -29,6 +29,7 @@ async fn main() {
         state: state.into(),
         journal: lakeward_journal::Options::default(),
         retention: Duration::ZERO,
+        streams: Vec::new(),
         clock: Arc::new(SystemClock),
         connectors: Connectors {
             destination: Arc::new(|_| {
@@ -59,6 +60,7 @@ async fn main() {
     let backend = Backend {
         intake: engine.intake(),
         control: engine.control(),
+        streams: engine.streams(),
         clock: Arc::new(SystemClock),
         metrics: None,
         bucket_destination: Arc::new(|bucket| json!({"bucket": bucket})),

@@ -109,5 +109,5 @@ fn parse(id: &str, body: &[u8]) -> Result<(RequestKey, Records), Refusal> {
             .map_err(|_| Refusal::bad_request(format!("data of record {i} is not valid base64")))?;
         ends.push(u32::try_from(data.len()).expect("a body is far below 4 GiB"));
     }
-    Ok((key, Records { data: Bytes::from(data), ends }))
+    Ok((key, Records::new(Bytes::from(data), ends)))
 }

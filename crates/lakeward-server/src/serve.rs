@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
-use lakeward_engine::{Control, Intake};
+use lakeward_engine::{Control, Intake, Streams};
 use lakeward_model::clock::{SharedClock, Stopwatch};
 use metrics_exporter_prometheus::PrometheusHandle;
 use rustls::pki_types::pem::PemObject;
@@ -49,6 +49,8 @@ pub struct Backend {
     pub intake: Intake,
     /// Where the Firehose API makes pipelines.
     pub control: Control,
+    /// Where the Kinesis API makes and reads streams.
+    pub streams: Streams,
     /// The clock.
     pub clock: SharedClock,
     /// What `/metrics` shows.

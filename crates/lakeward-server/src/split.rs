@@ -49,7 +49,7 @@ pub(crate) fn lines(body: &Bytes, most: usize) -> Result<Records, SplitError> {
         }
         start = stop;
     }
-    Ok(Records { data, ends })
+    Ok(Records::new(data, ends))
 }
 
 /// Cuts a JSON text: the elements of an array, or one value after another.
@@ -60,7 +60,7 @@ pub(crate) fn values(body: &[u8], most: usize) -> Result<Records, SplitError> {
         Some(b'[') => elements(body, start, &mut out)?,
         _ => sequence(body, start, &mut out)?,
     }
-    Ok(Records { data: Bytes::from(out.data), ends: out.ends })
+    Ok(Records::new(Bytes::from(out.data), out.ends))
 }
 
 /// The records cut so far, side by side.

@@ -35,7 +35,7 @@ fn main() {
         data.push('\n');
         ends.push(u32::try_from(data.len()).unwrap_or(u32::MAX));
     }
-    let records = Records { data: data.into(), ends };
+    let records = Records::new(data.into(), ends);
     let pinned = Pinned { now: Timestamp(0), batch: BatchId(uuid::Uuid::nil()) };
     for sql in STATEMENTS {
         let compile = Stopwatch::start();

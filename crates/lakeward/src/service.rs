@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, StreamConfig};
 use crate::exit::{Code, coded};
 use crate::wiring;
 
@@ -37,6 +37,7 @@ impl Service {
             state: config.state.clone(),
             journal: config.journal(),
             retention: config.journal.retention,
+            streams: config.streams.iter().map(StreamConfig::spec).collect(),
             clock: Arc::new(SystemClock),
             connectors: wiring::connectors(config),
             auto,
@@ -60,6 +61,7 @@ impl Service {
             Backend {
                 intake: engine.intake(),
                 control: engine.control(),
+                streams: engine.streams(),
                 clock: Arc::new(SystemClock),
                 metrics: metrics(),
                 bucket_destination: Arc::new(wiring::bucket),

@@ -102,7 +102,7 @@ impl Fitter {
             }
             ends.push(u32::try_from(data.len()).map_err(EncodeError::failed)?);
         }
-        decoder.push_records(&Records { data: data.into(), ends }).map_err(EncodeError::failed)?;
+        decoder.push_records(&Records::new(data.into(), ends)).map_err(EncodeError::failed)?;
         Ok(decoder.finish())
     }
 }

@@ -98,7 +98,7 @@ impl Collector {
     /// What came together.
     pub(super) fn finish(mut self) -> Processed {
         self.failed.sort_by_key(|failed| failed.record);
-        let records = lakeward_model::Records { data: self.data.into(), ends: self.ends };
+        let records = lakeward_model::Records::new(self.data.into(), self.ends);
         let pieces = Pieces { records, of: Some(self.of), failed: self.failed };
         Processed { pieces, keys: self.keys }
     }

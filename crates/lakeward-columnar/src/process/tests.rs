@@ -12,7 +12,7 @@ fn block<T: AsRef<[u8]>>(records: &[T]) -> RecordBlock {
         data.extend_from_slice(record.as_ref());
         ends.push(data.len() as u32);
     }
-    let records = Records { data: data.into(), ends };
+    let records = Records::new(data.into(), ends);
     RecordBlock { records, first: Offset(7), received_at: Timestamp(0) }
 }
 

@@ -137,7 +137,7 @@ mod tests {
             data.extend((0..*size).map(|i| (i % 251) as u8));
             ends.push(u32::try_from(data.len()).unwrap());
         }
-        Ok(Arrived { records: Records { data: data.into(), ends }, at: Timestamp(at) })
+        Ok(Arrived { records: Records::new(data.into(), ends), at: Timestamp(at) })
     }
 
     fn chunks(blocks: &[Vec<usize>], bytes: u64, records: usize) -> Vec<Chunk> {

@@ -113,7 +113,7 @@ fn pieces(count: u64) -> impl Iterator<Item = Result<Arrived, Infallible>> + Sen
             data.extend(number.to_string().into_bytes());
             ends.push(u32::try_from(data.len()).unwrap());
         }
-        Ok(Arrived { records: Records { data: data.into(), ends }, at: Timestamp(1_000_000) })
+        Ok(Arrived { records: Records::new(data.into(), ends), at: Timestamp(1_000_000) })
     })
 }
 
@@ -191,7 +191,7 @@ async fn a_record_that_fits_into_no_call_fails_alone() {
     let large = vec![b'x'; 5 << 20];
     let data = [b"0".as_slice(), large.as_slice(), b"2"].concat();
     let end = u32::try_from(data.len()).unwrap();
-    let records = Records { data: data.into(), ends: vec![1, end - 1, end] };
+    let records = Records::new(data.into(), vec![1, end - 1, end]);
     let arrived = [Ok::<_, Infallible>(Arrived { records, at: PLANNED })];
     let function = Told::new(|call, _| reply(call, "a"));
     invoke_all(Arc::clone(&function) as _, settings(), arrived.into_iter(), &mut replies, nobody())

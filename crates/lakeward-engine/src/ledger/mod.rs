@@ -7,6 +7,7 @@
 //! | table       | key                        | value           |
 //! |-------------|----------------------------|-----------------|
 //! | `pipelines` | pipeline                   | `PipelineSpec` of those made through an API |
+//! | `streams`   | stream                     | `StreamSpec` of those that something is kept of |
 //! | `progress`  | pipeline                   | [`Progress`]    |
 //! | `plans`     | pipeline                   | the unfinished [`Plan`], if any |
 //! | `schemas`   | pipeline                   | `Schemas`       |
@@ -31,12 +32,14 @@ use serde::de::DeserializeOwned;
 use crate::dedup::DedupState;
 use crate::plan::Plan;
 use crate::spec::PipelineSpec;
+use crate::streams::StreamSpec;
 
 pub use entries::{BatchKey, BatchRecord, Counts, Progress, Replays};
 pub use replays::{Quarantined, QueuedReplay, ReplayAnswer};
 
 type Documents = TableDefinition<'static, &'static str, &'static [u8]>;
 const PIPELINES: Documents = TableDefinition::new("pipelines");
+const STREAMS: Documents = TableDefinition::new("streams");
 const PROGRESS: Documents = TableDefinition::new("progress");
 const PLANS: Documents = TableDefinition::new("plans");
 const SCHEMAS: Documents = TableDefinition::new("schemas");
@@ -113,7 +116,7 @@ impl Ledger {
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
         let database = Database::builder().set_cache_size(16 << 20).create(path)?;
         let write = database.begin_write()?;
-        for table in [PIPELINES, PROGRESS, PLANS, SCHEMAS, DEDUP] {
+        for table in [PIPELINES, STREAMS, PROGRESS, PLANS, SCHEMAS, DEDUP] {
             write.open_table(table)?;
         }
         write.open_table(BATCHES)?;
@@ -153,6 +156,43 @@ impl Ledger {
             }
             write.open_table(SCHEMA_VERSIONS)?.retain_in((name, 0)..=(name, u64::MAX), |_, _| false)?;
             replays::forget(write, name)
+        })
+    }
+
+    /// What is kept of streams.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub fn streams(&self) -> Result<Vec<StreamSpec>, LedgerError> {
+        let read = self.database.begin_read()?;
+        let table = read.open_table(STREAMS)?;
+        table.iter()?.map(|entry| parse("streams", entry?.1.value())).collect()
+    }
+
+    /// What is kept of a stream, if anything is.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub fn stream(&self, name: &StreamName) -> Result<Option<StreamSpec>, LedgerError> {
+        self.get(STREAMS, "streams", name.as_str())
+    }
+
+    /// Stores what is kept of a stream.
+    ///
+    /// # Errors
+    /// See [`LedgerError`]; nothing changed.
+    pub fn put_stream(&self, spec: &StreamSpec) -> Result<(), LedgerError> {
+        self.write(|write| put(write, STREAMS, spec.name.as_str(), spec))
+    }
+
+    /// Forgets what is kept of a stream.
+    ///
+    /// # Errors
+    /// See [`LedgerError`]; nothing changed.
+    pub fn remove_stream(&self, name: &StreamName) -> Result<(), LedgerError> {
+        self.write(|write| {
+            write.open_table(STREAMS)?.remove(name.as_str())?;
+            Ok(())
         })
     }
 

@@ -276,7 +276,7 @@ fn blocks(mut bytes: &[u8]) -> Vec<RecordBlock> {
     }
     let mut first = Offset(0);
     let block = |(received_at, data, ends): (Timestamp, Vec<u8>, Vec<u32>)| {
-        let block = RecordBlock { records: Records { data: data.into(), ends }, first, received_at };
+        let block = RecordBlock { records: Records::new(data.into(), ends), first, received_at };
         first = first.plus(block.records.len() as u64);
         block
     };

@@ -74,11 +74,10 @@ impl Pipeline {
     }
 
     async fn trim(&self, settled: Offset) -> Result<(), Halt> {
-        let before = self.watermarks.advance(&self.spec.stream, &self.spec.name, settled);
-        let keep = i64::try_from(self.retention.as_micros()).unwrap_or(i64::MAX);
-        let keep_after = lakeward_model::Timestamp(self.clock.now().micros().saturating_sub(keep));
+        self.retention.advance(&self.spec.stream, &self.spec.name, settled);
         let (journal, stream) = (self.journal.clone(), self.spec.stream.clone());
-        let trimmed = tokio::task::spawn_blocking(move || journal.trim(&stream, before, keep_after)).await?;
+        let (retention, now) = (Arc::clone(&self.retention), self.clock.now());
+        let trimmed = tokio::task::spawn_blocking(move || retention.trim(&journal, &stream, now)).await?;
         if let Err(error) = trimmed {
             // Old segments cost disk, not correctness: the next trim removes them.
             error!(pipeline = self.spec.name, %error, "old journal segments could not be removed");

@@ -25,11 +25,12 @@ use tracing::{debug, error, warn};
 
 use crate::dedup::{DedupError, KeyStore, Pending};
 use crate::deliver::deliver;
-use crate::engine::{Connectors, Opened, Watermarks};
+use crate::engine::{Connectors, Opened};
 use crate::folder::Folder;
 use crate::lambda::RepliesError;
 use crate::ledger::{Counts, Ledger, LedgerError, Progress};
 use crate::plan::Plan;
+use crate::retention::Retention;
 use crate::spec::PipelineSpec;
 use crate::status::PipelineState;
 
@@ -55,9 +56,8 @@ pub(crate) struct Pipeline {
     pub(crate) folder: Folder,
     /// The dedup keys, once the task runs, if there are any.
     pub(crate) keys: OnceLock<KeyStore>,
-    pub(crate) retention: Duration,
+    pub(crate) retention: Arc<Retention>,
     pub(crate) incarnation: uuid::Uuid,
-    pub(crate) watermarks: Arc<Watermarks>,
     pub(crate) draining: CancellationToken,
     /// Asks the task to end at the next point where nothing is half done.
     pub(crate) stop: CancellationToken,

@@ -89,6 +89,7 @@ pub(crate) async fn try_open(
         state: state.to_path_buf(),
         journal: lakeward_journal::Options { segment_bytes: 1 << 20, ..lakeward_journal::Options::default() },
         retention: Duration::ZERO,
+        streams: Vec::new(),
         clock: Arc::new(SystemClock),
         connectors: Connectors {
             destination: Arc::new(move |value| {

@@ -10,7 +10,7 @@ fn seed() -> Seed {
 
 fn encoded(position: u64, records: &Records, origin: &Origin) -> Bytes {
     let frame = Frame {
-        kind: Kind::Records,
+        kind: if records.keys.is_some() { Kind::Keyed } else { Kind::Records },
         first: 1000,
         received_at: Timestamp(-3),
         synced: position,
@@ -18,10 +18,12 @@ fn encoded(position: u64, records: &Records, origin: &Origin) -> Bytes {
         count: records.ends.len() as u32,
         ends: &records.ends,
         data: &records.data,
+        keys: records.keys.as_ref(),
     };
     let mut out = Vec::new();
     let padding = encode(seed(), position, &frame, &mut out);
     out.extend_from_slice(&records.data);
+    out.extend_from_slice(records.keys.as_ref().map_or(&[], |keys| &keys.data));
     out.resize(out.len() + padding, 0);
     out.into()
 }
@@ -34,13 +36,21 @@ fn origins() -> impl Strategy<Value = Origin> {
     ]
 }
 
+fn pieces(texts: impl Iterator<Item = Vec<u8>>) -> (Bytes, Vec<u32>) {
+    let (mut data, mut ends) = (Vec::new(), Vec::new());
+    for text in texts {
+        data.extend_from_slice(&text);
+        ends.push(data.len() as u32);
+    }
+    (data.into(), ends)
+}
+
 fn record_sets() -> impl Strategy<Value = Records> {
-    prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..20).prop_map(|texts| {
-        let ends = texts.iter().scan(0, |end, text| {
-            *end += text.len() as u32;
-            Some(*end)
-        });
-        Records { ends: ends.collect(), data: texts.concat().into() }
+    let text = || prop::collection::vec(any::<u8>(), 0..40);
+    (prop::collection::vec((text(), text()), 0..20), any::<bool>()).prop_map(|(texts, keyed)| {
+        let (data, ends) = pieces(texts.iter().map(|(text, _)| text.clone()));
+        let keys = keyed.then(|| pieces(texts.into_iter().map(|(_, key)| key)));
+        Records { data, ends, keys: keys.map(|(data, ends)| Keys { data, ends }) }
     })
 }
 

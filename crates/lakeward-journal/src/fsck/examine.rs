@@ -201,7 +201,7 @@ impl Progress {
         match header.kind {
             Kind::Marker => return Ok(()),
             Kind::Lost => self.report.given_up += u64::from(header.count),
-            Kind::Records => {
+            Kind::Records | Kind::Keyed => {
                 self.report.frames += 1;
                 self.report.records += u64::from(header.count);
                 self.report.bytes += u64::from(header.data_length);

@@ -173,7 +173,7 @@ impl Rewriting<'_> {
         let origin = header.origin(&bytes);
         self.received_at = header.received_at;
         let records = match header.kind {
-            Kind::Records => frame::records(header, &bytes).map_err(io::Error::other)?,
+            Kind::Records | Kind::Keyed => frame::records(header, &bytes).map_err(io::Error::other)?,
             Kind::Lost | Kind::Marker => Records::default(),
         };
         self.frame(header.kind, header.first, header.count, &origin, &records)
@@ -197,11 +197,13 @@ impl Rewriting<'_> {
             count,
             ends: &records.ends,
             data: &records.data,
+            keys: records.keys.as_ref(),
         };
         let mut lead = Vec::new();
         let padding = frame::encode(self.seed, self.at, &frame, &mut lead);
         self.put(&lead)?;
         self.put(&records.data)?;
+        self.put(records.keys.as_ref().map_or(&[], |keys| &keys.data))?;
         self.put(&[0; frame::ALIGN as usize][..padding])
     }
 

@@ -48,6 +48,7 @@ fn write(dir: &Path, groups: &[&[&str]], zeroed: &str) -> u64 {
                 count: 1,
                 ends: &[text.len() as u32],
                 data: text.as_bytes(),
+                keys: None,
             };
             let start = bytes.len();
             let padding = frame::encode(Seed::new(incarnation, 0), start as u64, &content, &mut bytes);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lakeward_journal::{AppendError, Journal, Options, ReadError};
-use lakeward_model::{Cursor, Offset, Origin, StreamName, Timestamp};
+use lakeward_model::{Cursor, Keys, Offset, Origin, Records, StreamName, Timestamp};
 
 use crate::support::{TestClock, all, append, key, open, open_at, records, segments, small, stream, wait};
 
@@ -322,5 +322,46 @@ fn many_streams_fit_under_a_small_limit() {
         let name = StreamName::new(&format!("s{i}")).expect("a good name");
         journal.create(&name).expect("created");
         wait(journal.append(&name, records(&["x"]), PUSH)).expect("appended");
+    }
+}
+
+#[test]
+fn keys_come_back_with_their_records() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let keyed = |texts: &[&str], keys: &[&str]| {
+        let Records { data, ends, .. } = records(keys);
+        Records { keys: Some(Keys { data, ends }), ..records(texts) }
+    };
+    let journal = open(dir.path(), small()).expect("opens");
+    let append = |records| wait(journal.append(&stream(), records, PUSH)).expect("appended");
+    append(keyed(&["one", "", "three"], &["a", "bb", ""]));
+    append(records(&["four"]));
+    append(keyed(&["five", "six"], &["c", "dddd"]));
+    journal.close();
+    drop(journal);
+
+    let journal = open(dir.path(), small()).expect("opens again");
+    let pairs = |from| {
+        let blocks = journal.read(&stream(), Offset(from), usize::MAX).expect("readable");
+        let mut pairs = Vec::new();
+        for block in &blocks {
+            for (number, text) in block.records.iter().enumerate() {
+                let key = block.records.keys.as_ref().map(|keys| keys.get(number).escape_ascii().to_string());
+                pairs.push((text.escape_ascii().to_string(), key));
+            }
+        }
+        pairs
+    };
+    let expect = [
+        ("one", Some("a")),
+        ("", Some("bb")),
+        ("three", Some("")),
+        ("four", None),
+        ("five", Some("c")),
+        ("six", Some("dddd")),
+    ]
+    .map(|(text, key)| (text.to_string(), key.map(str::to_string)));
+    for from in 0..6 {
+        assert_eq!(pairs(from), expect[from as usize..], "from {from}");
     }
 }

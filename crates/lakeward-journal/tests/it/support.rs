@@ -56,7 +56,7 @@ pub(crate) fn records<T: AsRef<[u8]>>(texts: &[T]) -> Records {
         data.extend_from_slice(text.as_ref());
         ends.push(u32::try_from(data.len()).expect("small"));
     }
-    Records { data: Bytes::from(data), ends }
+    Records::new(Bytes::from(data), ends)
 }
 
 pub(crate) fn key(text: &str) -> Origin {

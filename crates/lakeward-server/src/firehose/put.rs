@@ -152,7 +152,7 @@ impl<'a> Cursor<'a> {
                 }
             }
         }
-        Some(Records { data: Bytes::from(data), ends })
+        Some(Records::new(Bytes::from(data), ends))
     }
 
     #[inline]
@@ -189,7 +189,7 @@ fn parse(call: Call, body: &[u8]) -> Result<Put, Fault> {
         return Err(Fault::invalid_argument("Records size exceeds 4 MB limit"));
     }
     let stream = input["DeliveryStreamName"].as_str().unwrap_or_default().to_owned();
-    Ok(Put { stream, records: Records { data: Bytes::from(data), ends } })
+    Ok(Put { stream, records: Records::new(Bytes::from(data), ends) })
 }
 
 #[cfg(test)]

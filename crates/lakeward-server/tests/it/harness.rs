@@ -72,6 +72,7 @@ pub(crate) async fn start(dir: &std::path::Path, setup: Setup) -> Server {
         state: dir.to_owned(),
         journal: setup.journal,
         retention: Duration::from_secs(3600),
+        streams: Vec::new(),
         clock: Arc::new(SystemClock),
         connectors: Connectors {
             destination: Arc::new(|_| {
@@ -96,6 +97,7 @@ pub(crate) async fn start(dir: &std::path::Path, setup: Setup) -> Server {
     let backend = Backend {
         intake: engine.intake(),
         control: engine.control(),
+        streams: engine.streams(),
         clock: Arc::new(SystemClock),
         metrics: None,
         bucket_destination: Arc::new(|bucket| json!({"type": "lake", "url": format!("s3://{bucket}/")})),

@@ -355,5 +355,5 @@ fn records(data: Bytes) -> Records {
     if ends.last() != Some(&at(data.len())) {
         ends.push(at(data.len()));
     }
-    Records { data, ends }
+    Records::new(data, ends)
 }

@@ -7,6 +7,7 @@ mod output;
 mod pipeline;
 mod shaping;
 mod sql;
+mod stream;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,6 +26,7 @@ use crate::exit::{Code, coded};
 
 pub(crate) use output::{CompressionName, FormatName, OutputConfig};
 pub(crate) use pipeline::{DestinationConfig, PipelineConfig};
+pub(crate) use stream::StreamConfig;
 
 /// Lakeward's configuration file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -51,6 +53,9 @@ pub(crate) struct Config {
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationText")]
     pub(crate) drain_grace: Duration,
+    /// Streams about which there is more to say than that a pipeline delivers
+    /// them.
+    pub(crate) streams: Vec<StreamConfig>,
     /// The pipelines.
     pub(crate) pipelines: Vec<PipelineConfig>,
 }
@@ -66,6 +71,7 @@ impl Default for Config {
             limits: ServerLimits::default(),
             firehose: FirehoseConfig::default(),
             drain_grace: Duration::from_secs(30),
+            streams: Vec::new(),
             pipelines: Vec::new(),
         }
     }
@@ -84,7 +90,8 @@ pub(crate) struct JournalConfig {
     #[serde(with = "units::bytes")]
     #[schemars(with = "units::BytesText")]
     pub(crate) segment: u64,
-    /// How long delivered records are kept for re-reading. Default `24h`.
+    /// How long delivered records are kept for re-reading, while the journal
+    /// takes less than three quarters of `disk_max`. Default `24h`.
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationText")]
     pub(crate) retention: Duration,
@@ -252,6 +259,15 @@ impl Config {
                 ));
             }
             problems.extend(pipeline.problems(&path));
+        }
+        let mut names = std::collections::HashSet::new();
+        for (index, stream) in self.streams.iter().enumerate() {
+            let path = format!("streams[{index}]");
+            if !names.insert(&stream.name) {
+                let problem = format!("another stream is named `{}` too", stream.name);
+                problems.push(Problem::new(format!("{path}.name"), problem));
+            }
+            problems.extend(stream.problems(&path));
         }
         for (name, function) in &self.firehose.functions {
             if let Err(error) = function.check() {

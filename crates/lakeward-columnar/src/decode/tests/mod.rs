@@ -21,7 +21,7 @@ fn block<R: AsRef<[u8]>>(records: &[R]) -> Records {
         data.extend_from_slice(record.as_ref());
         ends.push(data.len() as u32);
     }
-    Records { data: data.into(), ends }
+    Records::new(data.into(), ends)
 }
 
 fn decode_with<R: AsRef<[u8]>>(schema: &TableSchema, options: DecodeOptions, records: &[R]) -> Decoded {

@@ -31,7 +31,7 @@ pub(crate) fn rows(lines: &str, reads: Option<&[String]>, json: &[&str]) -> Reco
         ..DecodeOptions::default()
     };
     let mut decoder = Decoder::new(&TableSchema::default(), options);
-    let mut records = Records { data: lines.to_owned().into(), ends: Vec::new() };
+    let mut records = Records::new(lines.to_owned().into(), Vec::new());
     let mut end = 0;
     for line in lines.split_inclusive('\n') {
         end += u32::try_from(line.len()).expect("a short line");

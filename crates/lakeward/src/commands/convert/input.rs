@@ -160,7 +160,7 @@ fn split(data: Bytes) -> Records {
     if ends.last().is_none_or(|&last| (last as usize) < data.len()) {
         ends.push(end(data.len()));
     }
-    Records { data, ends }
+    Records::new(data, ends)
 }
 
 #[cfg(test)]

@@ -77,5 +77,5 @@ fn records(values: &[Value]) -> Records {
         u32::try_from(data.len()).expect("a file of cases is small")
     });
     let ends = ends.collect();
-    Records { data: Bytes::from(data), ends }
+    Records::new(Bytes::from(data), ends)
 }
