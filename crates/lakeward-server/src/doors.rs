@@ -39,12 +39,11 @@ pub(crate) struct Doors {
 
 impl Doors {
     pub(crate) fn new(config: &ServerConfig, backend: Backend, shutdown: CancellationToken) -> Self {
-        let Backend { intake, control, streams: _, clock, metrics, bucket_destination } = backend;
+        let Backend { intake, control, streams, clock, metrics, bucket_destination } = backend;
         let identity = (config.account_id.clone(), config.region.clone(), config.firehose_strict);
         let firehose = firehose::Api::new(
             identity,
-            intake.clone(),
-            control.clone(),
+            (intake.clone(), control.clone(), streams),
             Arc::clone(&clock),
             bucket_destination,
         );

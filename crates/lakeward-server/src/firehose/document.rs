@@ -35,12 +35,31 @@ pub(super) struct Document {
     pub(super) updated: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) throughput_hint: Option<Value>,
+    /// The Kinesis stream that it delivers; records cannot be put into it then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) source: Option<KinesisSource>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) encryption: Option<Encryption>,
     #[serde(default)]
     pub(super) tags: BTreeMap<String, Option<String>>,
     /// The ExtendedS3DestinationConfiguration, completed.
     pub(super) destination: Map<String, Value>,
+}
+
+/// KinesisStreamSourceConfiguration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct KinesisSource {
+    pub(super) stream_arn: String,
+    pub(super) role_arn: String,
+}
+
+impl KinesisSource {
+    /// The name of the stream, if the ARN is one of a stream.
+    pub(super) fn stream(&self) -> Option<&str> {
+        let mut parts = self.stream_arn.splitn(6, ':');
+        let is_kinesis = parts.nth(2) == Some("kinesis");
+        parts.nth(2)?.strip_prefix("stream/").filter(|_| is_kinesis)
+    }
 }
 
 /// Server-side encryption, which is kept and described.
@@ -70,6 +89,11 @@ impl Document {
         serde_json::to_value(Owner { firehose: self }).expect("a document is JSON")
     }
 
+    /// DeliveryStreamType.
+    pub(super) fn kind(&self) -> &'static str {
+        if self.source.is_some() { "KinesisStreamAsSource" } else { "DirectPut" }
+    }
+
     pub(super) fn is_encrypted(&self) -> bool {
         self.encryption.as_ref().is_some_and(|e| e.enabled)
     }
@@ -95,6 +119,7 @@ impl Document {
             created: Timestamp(0),
             updated: None,
             throughput_hint: None,
+            source: None,
             encryption: None,
             tags: BTreeMap::new(),
             destination: destination::complete(given),
@@ -108,7 +133,7 @@ impl Document {
             "DeliveryStreamARN": arn,
             "DeliveryStreamStatus": "ACTIVE",
             "DeliveryStreamEncryptionConfiguration": self.describe_encryption(),
-            "DeliveryStreamType": "DirectPut",
+            "DeliveryStreamType": self.kind(),
             "VersionId": self.version.to_string(),
             "CreateTimestamp": seconds(self.created),
             "Destinations": [],
@@ -119,6 +144,13 @@ impl Document {
         }
         if let Some(hint) = &self.throughput_hint {
             description["Source"] = json!({"DirectPutSourceDescription": hint});
+        }
+        if let Some(KinesisSource { stream_arn, role_arn }) = &self.source {
+            description["Source"] = json!({"KinesisStreamSourceDescription": {
+                "KinesisStreamARN": stream_arn,
+                "RoleARN": role_arn,
+                "DeliveryStartTimestamp": seconds(self.created),
+            }});
         }
         if after.is_none_or(|after| after < DESTINATION_ID) {
             description["Destinations"] = json!([self.describe_destination()]);

@@ -15,12 +15,12 @@ mod reply;
 mod streams;
 mod tags;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
-use lakeward_engine::{AcceptError, Control, Intake};
+use lakeward_engine::{AcceptError, Control, Intake, Streams};
 use lakeward_model::clock::SharedClock;
 use lakeward_model::{Origin, RequestKey, StreamName};
 use serde_json::Value;
@@ -44,6 +44,21 @@ const TARGET_PREFIX: &str = "Firehose_20150804.";
 /// stands for; the binary knows where buckets lie.
 pub type BucketDestination = Arc<dyn Fn(&str) -> Value + Send + Sync>;
 
+/// What puts into a delivery stream are told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Puts {
+    /// They say `"Encrypted": true`.
+    encrypted: bool,
+    /// They are refused: a Kinesis stream is the source.
+    refused: bool,
+}
+
+impl Puts {
+    fn of(document: &Document) -> Self {
+        Self { encrypted: document.is_encrypted(), refused: document.source.is_some() }
+    }
+}
+
 /// The operations.
 pub(crate) struct Api {
     account: String,
@@ -53,8 +68,9 @@ pub(crate) struct Api {
     control: Control,
     clock: SharedClock,
     bucket_destination: BucketDestination,
-    /// Streams whose puts say `"Encrypted": true`.
-    encrypted: RwLock<HashSet<StreamName>>,
+    streams: Streams,
+    /// What puts into a delivery stream are told, where it is not the usual.
+    puts: RwLock<HashMap<String, Puts>>,
     /// Held from reading a document to storing its successor.
     changes: tokio::sync::Mutex<()>,
 }
@@ -71,16 +87,15 @@ impl fmt::Debug for Api {
 impl Api {
     pub(crate) fn new(
         (account, region, is_strict): (String, String, bool),
-        intake: Intake,
-        control: Control,
+        (intake, control, streams): (Intake, Control, Streams),
         clock: SharedClock,
         bucket_destination: BucketDestination,
     ) -> Self {
-        let encrypted = control
+        let puts = control
             .list()
             .iter()
-            .filter(|spec| Document::of(spec).is_some_and(|d| d.is_encrypted()))
-            .map(|spec| spec.stream.clone())
+            .filter_map(|spec| Some((spec.name.clone(), Puts::of(&Document::of(spec)?))))
+            .filter(|(_, puts)| *puts != Puts::default())
             .collect();
         Self {
             account,
@@ -90,7 +105,8 @@ impl Api {
             control,
             clock,
             bucket_destination,
-            encrypted: RwLock::new(encrypted),
+            streams,
+            puts: RwLock::new(puts),
             changes: tokio::sync::Mutex::new(()),
         }
     }
@@ -149,7 +165,13 @@ impl Api {
         let not_found = || Fault::not_found(&put.stream, &self.account);
         let stream = StreamName::new(&put.stream).map_err(|_| not_found())?;
         let count = put.records.len();
-        let encrypted = self.encrypted.read().unwrap_or_else(PoisonError::into_inner).contains(&stream);
+        let puts = self.puts.read().unwrap_or_else(PoisonError::into_inner).get(&put.stream).copied();
+        let Puts { encrypted, refused } = puts.unwrap_or_default();
+        if refused {
+            return Err(Fault::invalid_argument(
+                "This operation is not permitted on KinesisStreamAsSource delivery stream type.",
+            ));
+        }
         let origin = Origin::Push(invocation.and_then(|id| invocation_key(id, body)));
         match self.intake.accept(&stream, put.records, origin).await {
             Ok(accepted) => {

@@ -8,11 +8,11 @@ use lakeward_engine::{ControlError, PipelineSpec};
 use lakeward_model::StreamName;
 use serde_json::{Map, Value, json};
 
-use super::Api;
 use super::destination::{self, S3};
-use super::document::{DESTINATION_ID, Document, LEGACY_MEMBERS};
+use super::document::{DESTINATION_ID, Document, KinesisSource, LEGACY_MEMBERS};
 use super::fault::Fault;
 use super::tags;
+use super::{Api, Puts};
 
 const LIST_LIMIT: usize = 10;
 
@@ -34,12 +34,7 @@ const DESTINATIONS: [&str; 10] = [
 impl Api {
     pub(super) async fn create(&self, input: &Value) -> Result<Value, Fault> {
         let name = text(input, "DeliveryStreamName");
-        let kind = input["DeliveryStreamType"].as_str().unwrap_or("DirectPut");
-        if kind != "DirectPut" {
-            return Err(Fault::invalid_argument(format!(
-                "DeliveryStreamType {kind} is not supported by Lakeward yet."
-            )));
-        }
+        let source = kinesis_source(input)?;
         let given = only_destination(input, "Configuration")?;
         let _one_at_a_time = self.changes.lock().await;
         if self.find(name).is_some() {
@@ -53,15 +48,22 @@ impl Api {
             created: self.clock.now(),
             updated: None,
             throughput_hint: Some(input["DirectPutSourceConfiguration"].clone()).filter(Value::is_object),
+            source,
             encryption: tags::encryption(&input["DeliveryStreamEncryptionConfigurationInput"])?,
             tags: tags::merged(BTreeMap::new(), &input["Tags"])?,
             destination: destination::complete(given),
         };
-        let encrypted = document.is_encrypted();
+        let puts = Puts::of(&document);
         let spec = self.spec(name, document)?;
-        let stream = spec.stream.clone();
+        if puts.refused {
+            // Nothing put before now is missed: delivery starts with the oldest
+            // record that the stream still holds.
+            let known = self.streams.ensure(&spec.stream).await;
+            known
+                .map_err(|_| Fault::invalid_argument(format!("Kinesis stream {} not found.", spec.stream)))?;
+        }
         self.control.create(spec).await.map_err(|e| self.control_fault(name, e))?;
-        self.set_encrypted(stream, encrypted);
+        self.set_puts(name, puts);
         Ok(json!({"DeliveryStreamARN": self.arn(name)}))
     }
 
@@ -73,10 +75,12 @@ impl Api {
     }
 
     pub(super) fn list(&self, input: &Value) -> Value {
-        let mut names: BTreeSet<String> = self.intake.streams().iter().map(ToString::to_string).collect();
-        if input["DeliveryStreamType"].as_str().is_some_and(|kind| kind != "DirectPut") {
-            names.clear();
-        }
+        let kind = input["DeliveryStreamType"].as_str();
+        let streams = self.control.list().into_iter().map(|spec| delivery_stream(&spec));
+        let names: BTreeSet<String> = streams
+            .filter(|(_, of_kind)| kind.is_none_or(|kind| kind == *of_kind))
+            .map(|(name, _)| name)
+            .collect();
         let after = input["ExclusiveStartDeliveryStreamName"].as_str();
         let limit = input["Limit"].as_u64().map_or(LIST_LIMIT, |l| usize::try_from(l).unwrap_or(LIST_LIMIT));
         let mut rest = names.into_iter().filter(|n| after.is_none_or(|after| n.as_str() > after));
@@ -119,17 +123,15 @@ impl Api {
         let _one_at_a_time = self.changes.lock().await;
         let spec = self.find(name).ok_or_else(|| Fault::not_found(name, &self.account))?;
         self.control.delete(&spec.name).await.map_err(|e| self.control_fault(name, e))?;
-        self.set_encrypted(spec.stream, false);
+        self.set_puts(name, Puts::default());
         Ok(json!({}))
     }
 
     /// The pipeline that stands for a delivery stream: the one of its name, or
     /// else the first one that delivers the stream.
     pub(super) fn find(&self, name: &str) -> Option<PipelineSpec> {
-        self.control
-            .get(name)
-            .filter(|spec| spec.stream.as_str() == name)
-            .or_else(|| self.control.list().into_iter().find(|spec| spec.stream.as_str() == name))
+        let stands_for = |spec: &PipelineSpec| delivery_stream(spec).0 == name;
+        self.control.get(name).filter(stands_for).or_else(|| self.control.list().into_iter().find(stands_for))
     }
 
     /// The document of a stream that this API may change.
@@ -144,19 +146,19 @@ impl Api {
 
     /// Replaces a stream's document and what follows from it.
     pub(super) async fn store(&self, name: &str, document: Document) -> Result<(), Fault> {
-        let encrypted = document.is_encrypted();
+        let puts = Puts::of(&document);
         let spec = self.spec(name, document)?;
-        let stream = spec.stream.clone();
         self.control.update(spec).await.map_err(|e| self.control_fault(name, e))?;
-        self.set_encrypted(stream, encrypted);
+        self.set_puts(name, puts);
         Ok(())
     }
 
     fn spec(&self, name: &str, mut document: Document) -> Result<PipelineSpec, Fault> {
         document.destination = destination::complete(document.destination);
         let s3 = S3::read(&document.destination, self.rules)?;
-        let stream = StreamName::new(name).map_err(|_| {
-            Fault::invalid_argument(format!("DeliveryStreamName {name} consists of dots only."))
+        let stream = document.source.as_ref().and_then(KinesisSource::stream).unwrap_or(name);
+        let stream = StreamName::new(stream).map_err(|_| {
+            Fault::invalid_argument(format!("DeliveryStreamName {stream} consists of dots only."))
         })?;
         Ok(PipelineSpec {
             name: name.to_owned(),
@@ -168,12 +170,12 @@ impl Api {
         })
     }
 
-    fn set_encrypted(&self, stream: StreamName, encrypted: bool) {
-        let mut set = self.encrypted.write().unwrap_or_else(PoisonError::into_inner);
-        if encrypted {
-            set.insert(stream);
+    fn set_puts(&self, name: &str, puts: Puts) {
+        let mut all = self.puts.write().unwrap_or_else(PoisonError::into_inner);
+        if puts == Puts::default() {
+            all.remove(name);
         } else {
-            set.remove(&stream);
+            all.insert(name.to_owned(), puts);
         }
     }
 
@@ -192,6 +194,46 @@ impl Api {
                 Fault::internal()
             }
         }
+    }
+}
+
+/// The name and the type of the delivery stream that a pipeline stands for: of
+/// its own name if a Kinesis stream is its source, else of its stream's.
+fn delivery_stream(spec: &PipelineSpec) -> (String, &'static str) {
+    match Document::of(spec) {
+        Some(document) if document.source.is_some() => (spec.name.clone(), document.kind()),
+        _ => (spec.stream.to_string(), "DirectPut"),
+    }
+}
+
+/// The Kinesis stream that a new delivery stream is to deliver, if it is not to
+/// be put into.
+fn kinesis_source(input: &Value) -> Result<Option<KinesisSource>, Fault> {
+    let given = &input["KinesisStreamSourceConfiguration"];
+    match input["DeliveryStreamType"].as_str().unwrap_or("DirectPut") {
+        "DirectPut" if given.is_null() => Ok(None),
+        "DirectPut" => Err(Fault::invalid_argument(
+            "KinesisStreamSourceConfiguration is not allowed for DirectPut delivery stream type.",
+        )),
+        "KinesisStreamAsSource" if given.is_null() => Err(Fault::invalid_argument(
+            "KinesisStreamSourceConfiguration is required for KinesisStreamAsSource delivery stream type.",
+        )),
+        "KinesisStreamAsSource" => {
+            let source = KinesisSource {
+                stream_arn: text(given, "KinesisStreamARN").to_owned(),
+                role_arn: text(given, "RoleARN").to_owned(),
+            };
+            if source.stream().is_none() {
+                return Err(Fault::invalid_argument(format!(
+                    "{} is not the ARN of a Kinesis stream.",
+                    source.stream_arn
+                )));
+            }
+            Ok(Some(source))
+        }
+        kind => Err(Fault::invalid_argument(format!(
+            "DeliveryStreamType {kind} is not supported by Lakeward yet."
+        ))),
     }
 }
 
