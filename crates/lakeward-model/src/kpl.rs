@@ -34,6 +34,12 @@ pub struct SubRecord<'a> {
     pub data: &'a [u8],
 }
 
+/// Whether a record starts as an aggregate does, and is worth a closer look.
+#[must_use]
+pub fn is_marked(data: &[u8]) -> bool {
+    data.starts_with(MAGIC)
+}
+
 /// The user records inside a Kinesis record, in order; at least one. They
 /// share its bytes, and the list takes at most 8 times as much memory as
 /// `data`: a record has 6 bytes or more there and 48 in the list.

@@ -35,6 +35,14 @@ impl<'a> ShardKey<'a> {
         out.extend_from_slice(self.partition_key.as_bytes());
     }
 
+    /// The stored form.
+    #[must_use]
+    pub fn stored(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(8 + self.partition_key.len());
+        self.write(&mut out);
+        out
+    }
+
     /// Reads the stored form; `None` if it is something else.
     #[must_use]
     pub fn read(stored: &'a [u8]) -> Option<Self> {
@@ -195,9 +203,7 @@ mod tests {
         #[test]
         fn keys_come_back(number: u32, created: u32, partition_key in ".{1,256}") {
             let key = ShardKey { shard: Shard { number, created }, partition_key: &partition_key };
-            let mut stored = Vec::new();
-            key.write(&mut stored);
-            prop_assert_eq!(ShardKey::read(&stored), Some(key));
+            prop_assert_eq!(ShardKey::read(&key.stored()), Some(key));
         }
     }
 }

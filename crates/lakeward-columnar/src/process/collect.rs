@@ -1,5 +1,7 @@
 //! Gathers the pieces of a block's records, of which any may still fail.
 
+use lakeward_model::{Keys, Records};
+
 use super::{FailedRecord, Pieces, Processed, Reason};
 
 /// Most bytes that a block's records may become, so that a block of bombs
@@ -12,6 +14,10 @@ pub(super) struct Collector {
     data: Vec<u8>,
     ends: Vec<u32>,
     of: Vec<u32>,
+    /// The pieces' keys and their ends, if they have any.
+    beside: Option<(Vec<u8>, Vec<u32>)>,
+    /// The key of the pieces that follow.
+    beside_next: Vec<u8>,
     keys: Vec<Vec<String>>,
     failed: Vec<FailedRecord>,
     /// The record that is being worked on, and whether it failed.
@@ -27,6 +33,8 @@ impl Collector {
             data: Vec::with_capacity(expected_bytes),
             ends: Vec::new(),
             of: Vec::new(),
+            beside: None,
+            beside_next: Vec::new(),
             keys: Vec::new(),
             failed,
             current: None,
@@ -66,7 +74,21 @@ impl Collector {
         }
         self.ends.push(u32::try_from(self.data.len()).expect("a block is below 4 GiB"));
         self.of.push(record);
+        if let Some((data, ends)) = &mut self.beside {
+            data.extend_from_slice(&self.beside_next);
+            ends.push(u32::try_from(data.len()).expect("a block is below 4 GiB"));
+        }
         Ok(())
+    }
+
+    /// The key of the pieces that follow ([`Keys`]). If one has a key, all of
+    /// the block have.
+    pub(super) fn beside(&mut self, key: Option<&[u8]>) {
+        self.beside_next.clear();
+        let Some(key) = key else { return };
+        assert!(self.beside.is_some() || self.ends.is_empty(), "every piece has a key, or none has");
+        self.beside.get_or_insert_default();
+        self.beside_next.extend_from_slice(key);
     }
 
     /// The partition keys of the latest piece.
@@ -87,6 +109,10 @@ impl Collector {
         self.data.truncate(bytes);
         self.ends.truncate(pieces);
         self.of.truncate(pieces);
+        if let Some((data, ends)) = &mut self.beside {
+            ends.truncate(pieces);
+            data.truncate(ends.last().map_or(0, |&end| end as usize));
+        }
         self.keys.truncate(keys);
         self.failed.push(FailedRecord { record, reason });
     }
@@ -98,7 +124,8 @@ impl Collector {
     /// What came together.
     pub(super) fn finish(mut self) -> Processed {
         self.failed.sort_by_key(|failed| failed.record);
-        let records = lakeward_model::Records::new(self.data.into(), self.ends);
+        let keys = self.beside.map(|(data, ends)| Keys { data: data.into(), ends });
+        let records = Records { data: self.data.into(), ends: self.ends, keys };
         let pieces = Pieces { records, of: Some(self.of), failed: self.failed };
         Processed { pieces, keys: self.keys }
     }

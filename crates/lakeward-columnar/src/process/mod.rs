@@ -1,8 +1,8 @@
 //! What happens to records before they become columns: Firehose's processors.
 //!
 //! In Firehose's order (developer guide, "Data transformation" and "Dynamic
-//! partitioning"): inflate, take apart, Lambda function, partition keys,
-//! delimiter. Everything here is a pure function of the records, except what a
+//! partitioning"): aggregates of the Kinesis Producer Library, inflate, take
+//! apart, Lambda function, partition keys, delimiter. Everything here is a pure function of the records, except what a
 //! Lambda function says of them: its replies are stored before they are used,
 //! and come in as [`Outcome`]s.
 
@@ -16,7 +16,7 @@ mod tests;
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use lakeward_model::{RecordBlock, Records};
+use lakeward_model::{RecordBlock, Records, ShardKey, kpl};
 
 use self::collect::Collector;
 use self::query::Query;
@@ -215,21 +215,44 @@ impl<'a> Processor<'a> {
         Ok(Self { processing, keys, query: query.filter(|_| asked) })
     }
 
-    /// What happens before the Lambda function: inflates and splits.
+    /// What happens before the Lambda function: takes aggregates of the Kinesis
+    /// Producer Library apart, inflates and splits. Pieces have the keys of
+    /// their records, those of an aggregate their own.
+    ///
+    /// Aggregates are known by their digest, whichever door they came through:
+    /// one that leaves quarantine comes without its key.
     #[must_use]
     pub fn before_lambda(&self, block: &RecordBlock) -> Pieces {
-        if !self.processing.decompress && self.processing.split.is_none() {
+        let has_aggregate = block.records.iter().any(kpl::is_marked);
+        if !self.processing.decompress && self.processing.split.is_none() && !has_aggregate {
             return Pieces { records: block.records.clone(), of: None, failed: Vec::new() };
         }
         let mut out = Collector::new(block.records.data.len(), Vec::new());
         let mut inflated = Vec::new();
         for (index, record) in (0..).zip(block.records.iter()) {
             out.enter(index);
-            if let Err(reason) = self.take_apart(record, &mut inflated, &mut out) {
-                out.fail(reason);
+            let key = block.records.keys.as_ref().map(|keys| keys.get(index as usize));
+            let aggregated = if has_aggregate { kpl::deaggregate(record) } else { None };
+            let Some(records) = aggregated else {
+                out.beside(key);
+                self.take_apart_or_fail(record, &mut inflated, &mut out);
+                continue;
+            };
+            for record in records {
+                let own = key.and_then(ShardKey::read).map(|ShardKey { shard, .. }| {
+                    ShardKey { shard, partition_key: record.partition_key }.stored()
+                });
+                out.beside(own.as_deref().or(key));
+                self.take_apart_or_fail(record.data, &mut inflated, &mut out);
             }
         }
         out.finish().pieces
+    }
+
+    fn take_apart_or_fail(&self, record: &[u8], inflated: &mut Vec<u8>, out: &mut Collector) {
+        if let Err(reason) = self.take_apart(record, inflated, out) {
+            out.fail(reason);
+        }
     }
 
     fn take_apart(&self, record: &[u8], inflated: &mut Vec<u8>, out: &mut Collector) -> Result<(), Reason> {

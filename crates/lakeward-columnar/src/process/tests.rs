@@ -422,3 +422,49 @@ proptest! {
         }
     }
 }
+
+/// Two records of the Kinesis Producer Library in one (contract, section 4.3).
+fn aggregate() -> Vec<u8> {
+    let hex = "f3899ac20a03706b310a03706b321a0b08001a077b2261223a317d\
+               1a0b08011a077b2261223a327d88226167d573f341c4179de0c89313b1";
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+}
+
+#[test]
+fn aggregates_are_taken_apart_first() {
+    let records = [b"{}".to_vec(), aggregate(), b"{\"b\":1}{\"b\":2}".to_vec()];
+    let pieces = |processing: &Processing, block: &RecordBlock| {
+        let pieces = Processor::new(processing, Vec::new()).unwrap().before_lambda(block);
+        let texts: Vec<_> =
+            pieces.records.iter().map(|piece| String::from_utf8(piece.to_vec()).unwrap()).collect();
+        (texts, pieces.of, pieces.records.keys)
+    };
+    let (texts, of, keys) = pieces(&Processing::default(), &block(&records));
+    assert_eq!(texts, ["{}", r#"{"a":1}"#, r#"{"a":2}"#, r#"{"b":1}{"b":2}"#]);
+    assert_eq!((of, keys), (Some(vec![0, 1, 1, 2]), None));
+
+    let shard = lakeward_model::Shard { number: 2, created: 9 };
+    let mut keyed = block(&records);
+    let key = |partition_key| ShardKey { shard, partition_key }.stored();
+    let given = block(&[key("x"), key("y"), key("z")]).records;
+    keyed.records.keys = Some(lakeward_model::Keys { data: given.data, ends: given.ends });
+    let (texts, of, keys) = pieces(&json(), &keyed);
+    assert_eq!(texts, ["{}", r#"{"a":1}"#, r#"{"a":2}"#, r#"{"b":1}"#, r#"{"b":2}"#]);
+    assert_eq!(of, Some(vec![0, 1, 1, 2, 2]));
+    let keys = keys.expect("every piece has a key");
+    let keys: Vec<_> = (0..5).map(|piece| ShardKey::read(keys.get(piece)).unwrap()).collect();
+    let expect = ["x", "pk1", "pk2", "z", "z"].map(|partition_key| ShardKey { shard, partition_key });
+    assert_eq!(keys, expect);
+}
+
+#[test]
+fn an_aggregate_fails_as_a_whole() {
+    let mut broken = block(&[aggregate(), b"[1]".to_vec()]);
+    let given = block(&[b"k", b"l"]).records;
+    broken.records.keys = Some(lakeward_model::Keys { data: given.data, ends: given.ends });
+    let pieces = Processor::new(&json(), Vec::new()).unwrap().before_lambda(&broken);
+    assert_eq!(pieces.of, Some(vec![0, 0]));
+    assert_eq!(pieces.failed.len(), 1);
+    let keys = pieces.records.keys.expect("keys");
+    assert_eq!((keys.get(0), keys.get(1), keys.ends.len()), (&b"k"[..], &b"k"[..], 2));
+}

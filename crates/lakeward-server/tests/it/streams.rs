@@ -145,9 +145,29 @@ async fn what_cannot_be_created() {
         "SplunkDestinationConfiguration is not supported by Lakeward yet.",
     )
     .await;
-    let mut kinesis = extended("s", json!({}));
-    kinesis["DeliveryStreamType"] = json!("KinesisStreamAsSource");
-    check(kinesis, "DeliveryStreamType KinesisStreamAsSource is not supported by Lakeward yet.").await;
+    let mut msk = extended("s", json!({}));
+    msk["DeliveryStreamType"] = json!("MSKAsSource");
+    check(msk, "DeliveryStreamType MSKAsSource is not supported by Lakeward yet.").await;
+    let kinesis = |kind: &str, arn: Option<&str>| {
+        let mut input = extended("s", json!({}));
+        input["DeliveryStreamType"] = json!(kind);
+        if let Some(arn) = arn {
+            input["KinesisStreamSourceConfiguration"] = json!({"KinesisStreamARN": arn, "RoleARN": ROLE});
+        }
+        input
+    };
+    let arn = |name| format!("arn:aws:kinesis:us-east-1:000000000000:stream/{name}");
+    check(
+        kinesis("KinesisStreamAsSource", None),
+        "KinesisStreamSourceConfiguration is required for KinesisStreamAsSource delivery stream type.",
+    )
+    .await;
+    check(
+        kinesis("DirectPut", Some(&arn("events"))),
+        "KinesisStreamSourceConfiguration is not allowed for DirectPut delivery stream type.",
+    )
+    .await;
+    check(kinesis("KinesisStreamAsSource", Some(&arn("none"))), "Kinesis stream none not found.").await;
     let check = async |extra: Value, message: &str| check(extended("s", extra), message).await;
     check(
         json!({"BufferingHints": {"SizeInMBs": 5}}),
@@ -279,6 +299,38 @@ async fn parquet_conversion_and_its_defaults() {
         "Destination Id other not found",
     )
     .await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_kinesis_stream_is_the_source() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path(), Setup::default()).await;
+    let arn = "arn:aws:kinesis:us-east-1:000000000000:stream/events";
+    let mut input = extended("to-lake", json!({}));
+    input["DeliveryStreamType"] = json!("KinesisStreamAsSource");
+    input["KinesisStreamSourceConfiguration"] = json!({"KinesisStreamARN": arn, "RoleARN": ROLE});
+    done(&server, "CreateDeliveryStream", input).await;
+    assert_eq!(server.control.get("to-lake").unwrap().stream.as_str(), "events");
+
+    let described = describe(&server, "to-lake").await;
+    assert_eq!(described["DeliveryStreamType"], "KinesisStreamAsSource");
+    let source = &described["Source"]["KinesisStreamSourceDescription"];
+    assert_eq!((&source["KinesisStreamARN"], &source["RoleARN"]), (&json!(arn), &json!(ROLE)));
+    let listed =
+        done(&server, "ListDeliveryStreams", json!({"DeliveryStreamType": "KinesisStreamAsSource"})).await;
+    assert_eq!(listed["DeliveryStreamNames"], json!(["to-lake"]));
+
+    let refusal = "This operation is not permitted on KinesisStreamAsSource delivery stream type.";
+    let record = json!({"DeliveryStreamName": "to-lake", "Record": {"Data": "e30="}});
+    refused(&server, "PutRecord", record.clone(), "InvalidArgumentException", refusal).await;
+    server.stop().await;
+    let server = start(dir.path(), Setup::default()).await;
+    refused(&server, "PutRecord", record, "InvalidArgumentException", refusal).await;
+
+    // The stream was there before, and stays.
+    done(&server, "DeleteDeliveryStream", json!({"DeliveryStreamName": "to-lake"})).await;
+    done(&server, "PutRecord", json!({"DeliveryStreamName": "events", "Record": {"Data": "e30="}})).await;
     server.stop().await;
 }
 

@@ -16,7 +16,7 @@ fn decode(options: DecodeOptions, texts: &[String]) -> Decoded {
     for text in texts {
         ends.push(ends.last().unwrap_or(&0) + text.len() as u32);
     }
-    decoder.push_records(&Records { data: texts.concat().into(), ends }).unwrap();
+    decoder.push_records(&Records::new(texts.concat().into(), ends)).unwrap();
     decoder.finish()
 }
 
