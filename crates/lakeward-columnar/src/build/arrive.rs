@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 
-use lakeward_model::{Offset, RecordBlock, Timestamp};
+use lakeward_model::{Offset, RecordBlock, Records, Timestamp};
 
 use super::files::Places;
 use super::{BuildError, Input, ShapeError};
 use crate::decode::{DecodeError, DecodeOptions, Decoded, Decoder};
 use crate::dedup::{Key, content_key};
-use crate::process::{Outcome, Pieces, Processor, Reason, Stage};
+use crate::process::{Outcome, Processor, Reason, Stage};
 use crate::quarantine::Quarantined;
 use crate::shape::{Contract, DedupKey};
 
@@ -56,26 +56,31 @@ impl Arrived {
         Ok(first)
     }
 
-    /// Processes a block, and quarantines what fails at that.
+    /// Processes a block, and quarantines what fails at that. `None`: its
+    /// records are its pieces, as they came.
     pub(super) fn process(
         &mut self,
         processor: &Processor<'_>,
         block: &RecordBlock,
         first: u32,
         outcomes: &mut dyn Iterator<Item = Outcome>,
-    ) -> Pieces {
+    ) -> Option<Records> {
+        if self.piece_records.is_none() && processor.leaves(block) {
+            return None;
+        }
         let processed = processor.after_lambda(processor.before_lambda(block), outcomes);
         let pieces = processed.pieces;
         for failed in &pieces.failed {
             self.quarantine(block, first, failed.record, failed.reason.clone());
         }
-        let of = self.piece_records.get_or_insert_default();
+        // Up to here every record was one piece.
+        let of = self.piece_records.get_or_insert_with(|| (0..first).collect());
         match &pieces.of {
             Some(records) => of.extend(records.iter().map(|record| first + record)),
             None => of.extend((0..pieces.records.len() as u32).map(|record| first + record)),
         }
         self.partition_keys.extend(processed.keys);
-        pieces
+        Some(pieces.records)
     }
 
     /// Keeps the bytes of the record at `index` of the newest block.
@@ -156,7 +161,7 @@ fn quarantined(block: &RecordBlock, index: u32, reason: Reason) -> Quarantined {
 /// The records of a batch that is being decoded.
 pub(super) struct Arriving<'a> {
     input: &'a Input<'a>,
-    processor: Option<Processor<'a>>,
+    processor: Processor<'a>,
     decoder: Decoder,
     arrived: Arrived,
     rejected: usize,
@@ -196,12 +201,9 @@ impl<'a> Arriving<'a> {
         outcomes: &mut dyn Iterator<Item = Outcome>,
     ) -> Result<(), ShapeError> {
         let first = self.arrived.begin(self.input, block)?;
-        match &self.processor {
+        match self.arrived.process(&self.processor, block, first, outcomes) {
             None => self.decoder.push(block)?,
-            Some(processor) => {
-                let pieces = self.arrived.process(processor, block, first, outcomes);
-                self.decoder.push_records(&pieces.records)?;
-            }
+            Some(pieces) => self.decoder.push_records(&pieces)?,
         }
         for rejected in &self.decoder.rejected()[self.rejected..] {
             let reason = Reason {

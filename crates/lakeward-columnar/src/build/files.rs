@@ -55,16 +55,9 @@ impl Places {
         self.is_verbatim
     }
 
-    /// The processors, if there are any.
-    pub(super) fn processor<'a>(
-        &self,
-        processing: &'a Processing,
-    ) -> Result<Option<Processor<'a>>, ProcessingError> {
-        let keys = self.path.partition_keys();
-        if processing.is_nothing() && keys.is_empty() {
-            return Ok(None);
-        }
-        Processor::new(processing, keys).map(Some)
+    /// The processors.
+    pub(super) fn processor<'a>(&self, processing: &'a Processing) -> Result<Processor<'a>, ProcessingError> {
+        Processor::new(processing, self.path.partition_keys())
     }
 
     /// The files that the rows of `rows` go to. `records` has the record of

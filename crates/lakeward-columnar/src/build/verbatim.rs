@@ -32,10 +32,8 @@ pub(super) fn build<E: std::error::Error + 'static>(
     for block in blocks {
         let block = block.map_err(BuildError::Read)?;
         let first = arrived.begin(input, &block).map_err(ShapeError::from)?;
-        let records = match &processor {
-            None => block.records,
-            Some(processor) => arrived.process(processor, &block, first, outcomes).records,
-        };
+        let pieces = arrived.process(&processor, &block, first, outcomes);
+        let records = pieces.unwrap_or(block.records);
         bytes += records.data.len() as u64;
         if bytes > HELD_MAX {
             return Err(ShapeError::from(DecodeError::TooLarge { limit: HELD_MAX }).into());

@@ -215,6 +215,12 @@ impl<'a> Processor<'a> {
         Ok(Self { processing, keys, query: query.filter(|_| asked) })
     }
 
+    /// Whether every record of the block stays as it is.
+    #[must_use]
+    pub fn leaves(&self, block: &RecordBlock) -> bool {
+        self.processing.is_nothing() && self.keys.is_empty() && !has_aggregate(block)
+    }
+
     /// What happens before the Lambda function: takes aggregates of the Kinesis
     /// Producer Library apart, inflates and splits. Pieces have the keys of
     /// their records, those of an aggregate their own.
@@ -223,7 +229,7 @@ impl<'a> Processor<'a> {
     /// one that leaves quarantine comes without its key.
     #[must_use]
     pub fn before_lambda(&self, block: &RecordBlock) -> Pieces {
-        let has_aggregate = block.records.iter().any(kpl::is_marked);
+        let has_aggregate = has_aggregate(block);
         if !self.processing.decompress && self.processing.split.is_none() && !has_aggregate {
             return Pieces { records: block.records.clone(), of: None, failed: Vec::new() };
         }
@@ -328,4 +334,9 @@ impl<'a> Processor<'a> {
         };
         self.keys.iter().map(value).collect()
     }
+}
+
+/// Whether there may be an aggregate of the Kinesis Producer Library.
+fn has_aggregate(block: &RecordBlock) -> bool {
+    block.records.iter().any(kpl::is_marked)
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use lakeward_model::{FUNCTION_BYTES_MAX, Records, Timestamp};
+use lakeward_model::{FUNCTION_BYTES_MAX, Offset, Records, ShardKey, Timestamp};
 
 use super::Arrived;
 
@@ -12,12 +12,57 @@ const EVENT_OVERHEAD: usize = 4_096;
 /// Room for everything in a record of an event that is not its data: 57 bytes
 /// of names and punctuation, an id (29) and an instant (20).
 pub(super) const RECORD_OVERHEAD: usize = 108;
+/// And of what is said of a record from Kinesis, beside its partition key: 156
+/// bytes of names and punctuation, a sequence number (56), a shard (20), a
+/// sub-sequence number (10) and an instant (20).
+const KINESIS_OVERHEAD: usize = 262;
+/// A byte of a text takes so many at most as JSON.
+const ESCAPED_MAX: usize = 6;
 
 /// One piece of a record, or a whole one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Piece {
     pub(super) data: Bytes,
     pub(super) arrived: Timestamp,
+    /// Where it lay in Kinesis, if it came from there.
+    pub(super) kinesis: Option<Place>,
+}
+
+/// The place of a piece in a Kinesis stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The stored form of its [`ShardKey`].
+    pub(super) key: Bytes,
+    /// Its record's place in the stream.
+    pub(super) offset: Offset,
+    /// Its number among the pieces of its record, if there are several.
+    pub(super) number: Option<u32>,
+}
+
+impl Place {
+    /// Shard and partition key.
+    pub(super) fn shard_key(&self) -> Option<ShardKey<'_>> {
+        ShardKey::read(&self.key)
+    }
+}
+
+impl Arrived {
+    /// Where the piece at `index` lay in Kinesis, if it came from there.
+    /// `number` is its number among the pieces of its record.
+    fn place(&self, index: usize, number: u32) -> Option<Place> {
+        let keys = self.records.keys.as_ref()?;
+        let start = index.checked_sub(1).map_or(0, |before| keys.ends[before]);
+        let key = keys.data.slice(start as usize..keys.ends[index] as usize);
+        let record = self.of.as_ref().map_or(index as u64, |of| u64::from(of[index]));
+        let is_one_of_several = number > 0 || self.is_followed(index);
+        let number = is_one_of_several.then_some(number);
+        Some(Place { key, offset: self.first.plus(record), number })
+    }
+
+    /// Whether the piece behind the one at `index` is of the same record.
+    fn is_followed(&self, index: usize) -> bool {
+        self.of.as_ref().is_some_and(|of| of.get(index + 1) == Some(&of[index]))
+    }
 }
 
 /// The pieces of one call. Never empty.
@@ -42,13 +87,14 @@ impl Chunk {
 }
 
 /// Bytes of a piece in an event.
-fn in_event(bytes: usize) -> usize {
-    bytes.div_ceil(3) * 4 + RECORD_OVERHEAD
+fn in_event(piece: &Piece) -> usize {
+    let place = piece.kinesis.as_ref().map_or(0, |place| KINESIS_OVERHEAD + place.key.len() * ESCAPED_MAX);
+    piece.data.len().div_ceil(3) * 4 + RECORD_OVERHEAD + place
 }
 
 /// Whether a piece is too large for any event.
 pub(super) fn is_too_large(piece: &Piece) -> bool {
-    in_event(piece.data.len()) > FUNCTION_BYTES_MAX - EVENT_OVERHEAD
+    in_event(piece) > FUNCTION_BYTES_MAX - EVENT_OVERHEAD
 }
 
 /// Cuts `arrived`, in its order, at `bytes` of data, at `records` pieces, and
@@ -65,12 +111,14 @@ pub(super) struct Chunks<I> {
     /// The index of the next piece in the block, and where it starts.
     index: usize,
     start: usize,
+    /// Its number among the pieces of its record.
+    number: u32,
 }
 
 impl<I> Chunks<I> {
     pub(super) fn new(arrived: I, bytes: u64, records: usize) -> Self {
-        let block = Arrived { records: Records::default(), at: Timestamp(0) };
-        Self { arrived, bytes, records: records.max(1), next: 0, block, index: 0, start: 0 }
+        let block = Arrived { records: Records::default(), at: Timestamp(0), first: Offset(0), of: None };
+        Self { arrived, bytes, records: records.max(1), next: 0, block, index: 0, start: 0, number: 0 }
     }
 }
 
@@ -83,10 +131,11 @@ where
         while self.index == self.block.records.len() {
             let Some(arrived) = self.arrived.next() else { return Ok(None) };
             self.block = arrived?;
-            (self.index, self.start) = (0, 0);
+            (self.index, self.start, self.number) = (0, 0, 0);
         }
         let end = self.block.records.ends[self.index] as usize;
-        Ok(Some(Piece { data: self.block.records.data.slice(self.start..end), arrived: self.block.at }))
+        let data = self.block.records.data.slice(self.start..end);
+        Ok(Some(Piece { data, arrived: self.block.at, kinesis: self.block.place(self.index, self.number) }))
     }
 
     fn cut(&mut self) -> Result<Option<Chunk>, E> {
@@ -95,11 +144,12 @@ where
         let mut event = EVENT_OVERHEAD;
         while let Some(piece) = self.peek()? {
             bytes += piece.data.len() as u64;
-            event += in_event(piece.data.len());
+            event += in_event(&piece);
             let full = bytes > self.bytes || event > FUNCTION_BYTES_MAX || chunk.pieces.len() == self.records;
             if full && !chunk.pieces.is_empty() {
                 break;
             }
+            self.number = if self.block.is_followed(self.index) { self.number + 1 } else { 0 };
             self.index += 1;
             self.start += piece.data.len();
             chunk.pieces.push(piece);
@@ -137,7 +187,12 @@ mod tests {
             data.extend((0..*size).map(|i| (i % 251) as u8));
             ends.push(u32::try_from(data.len()).unwrap());
         }
-        Ok(Arrived { records: Records::new(data.into(), ends), at: Timestamp(at) })
+        Ok(Arrived {
+            records: Records::new(data.into(), ends),
+            at: Timestamp(at),
+            first: Offset(0),
+            of: None,
+        })
     }
 
     fn chunks(blocks: &[Vec<usize>], bytes: u64, records: usize) -> Vec<Chunk> {
@@ -167,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_piece_that_fits_nowhere_is_told() {
-        let piece = |bytes| Piece { data: vec![0; bytes].into(), arrived: Timestamp(0) };
+        let piece = |bytes| Piece { data: vec![0; bytes].into(), arrived: Timestamp(0), kinesis: None };
         assert!(!is_too_large(&piece(4_715_000)));
         assert!(is_too_large(&piece(4_716_000)));
     }
@@ -191,8 +246,8 @@ mod tests {
             }
             let mut expect = Vec::new();
             for (i, sizes) in blocks.iter().enumerate() {
-                let Ok(Arrived { records, at }) = block(sizes, i64::try_from(i).unwrap());
-                expect.extend(records.iter().map(|r| Piece { data: Bytes::copy_from_slice(r), arrived: at }));
+                let Ok(Arrived { records, at, .. }) = block(sizes, i64::try_from(i).unwrap());
+                expect.extend(records.iter().map(|r| Piece { data: Bytes::copy_from_slice(r), arrived: at, kinesis: None }));
             }
             prop_assert_eq!(pieces, expect);
             prop_assert_eq!(&chunks(&blocks, bytes, records), &cut);
@@ -205,7 +260,7 @@ mod tests {
         fn events_stay_below_the_limit(size in 0_usize..40_000, at in any::<i64>(), first in any::<u32>()) {
             let pieces = FUNCTION_BYTES_MAX / (size.max(60) * 4 / 3) + 10;
             let settings = Settings {
-                pipeline: "p".into(), stream_arn: "a".repeat(512), region: "r".repeat(64), bytes: u64::MAX, records: usize::MAX,
+                pipeline: "p".into(), stream_arn: "a".repeat(512), kinesis_arns: ["a".repeat(512), "b".repeat(512)], region: "r".repeat(64), bytes: u64::MAX, records: usize::MAX,
                 retries: 0, concurrency: 1, wait: true,
             };
             let blocks = [block(&vec![size; pieces], at)];

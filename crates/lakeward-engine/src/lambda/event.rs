@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 use std::ops::Range;
 
 use bytes::Bytes;
-use lakeward_model::BatchId;
+use lakeward_model::{BatchId, ShardKey, Timestamp};
 
 use super::Settings;
-use super::chunk::{Chunk, RECORD_OVERHEAD};
+use super::chunk::{Chunk, Place, RECORD_OVERHEAD};
 
 /// The ids of a batch's pieces: the start of the batch's id and the piece's
 /// number, so that a function's log can be matched, and an answer to another
@@ -49,7 +49,14 @@ pub(super) fn render(settings: &Settings, batch: BatchId, chunk: &Chunk, range: 
     out.push_str("{\"invocationId\":\"");
     write!(out, "{}", invocation(batch, range)).expect("a string takes all");
     out.push_str("\",\"deliveryStreamArn\":");
-    out.push_str(&text(&settings.stream_arn));
+    if pieces.iter().any(|piece| piece.kinesis.is_some()) {
+        let [delivery, source] = &settings.kinesis_arns;
+        out.push_str(&text(delivery));
+        out.push_str(",\"sourceKinesisStreamArn\":");
+        out.push_str(&text(source));
+    } else {
+        out.push_str(&text(&settings.stream_arn));
+    }
     out.push_str(",\"region\":");
     out.push_str(&text(&settings.region));
     out.push_str(",\"records\":[");
@@ -62,10 +69,29 @@ pub(super) fn render(settings: &Settings, batch: BatchId, chunk: &Chunk, range: 
         write!(out, "\",\"approximateArrivalTimestamp\":{},\"data\":\"", piece.arrived.millis())
             .expect("a string takes all");
         base64_simd::STANDARD.encode_append(&piece.data, &mut out);
-        out.push_str("\"}");
+        out.push('"');
+        if let Some(place) = &piece.kinesis {
+            kinesis(place, piece.arrived, &mut out);
+        }
+        out.push('}');
     }
     out.push_str("]}");
     out.into()
+}
+
+/// What is said of a record from Kinesis.
+fn kinesis(place: &Place, arrived: Timestamp, out: &mut String) {
+    let Some(ShardKey { shard, partition_key }) = place.shard_key() else { return };
+    let (sequence, partition_key) = (shard.sequence(place.offset), text(partition_key));
+    write!(
+        out,
+        ",\"kinesisRecordMetadata\":{{\"shardId\":\"{shard}\",\"partitionKey\":{partition_key},\"sequenceNumber\":\"{sequence}\",\"subsequenceNumber\":\""
+    )
+    .expect("a string takes all");
+    if let Some(number) = place.number {
+        write!(out, "{number}").expect("a string takes all");
+    }
+    write!(out, "\",\"approximateArrivalTimestamp\":{}}}", arrived.millis()).expect("a string takes all");
 }
 
 fn text(text: &str) -> String {
@@ -84,7 +110,7 @@ fn invocation(batch: BatchId, range: &Range<u64>) -> uuid::Uuid {
 
 #[cfg(test)]
 mod tests {
-    use lakeward_model::Timestamp;
+    use lakeward_model::{Offset, Timestamp};
     use serde_json::json;
 
     use super::*;
@@ -95,6 +121,7 @@ mod tests {
         let settings = Settings {
             pipeline: "p".into(),
             stream_arn: "arn:aws:firehose:eu-west-1:1:deliverystream/\"s\"".into(),
+            kinesis_arns: ["arn:d".into(), "arn:k".into()],
             region: "eu-west-1".into(),
             bytes: 1,
             records: 1,
@@ -105,6 +132,7 @@ mod tests {
         let piece = |data: &'static str, at| Piece {
             data: Bytes::from_static(data.as_bytes()),
             arrived: Timestamp(at),
+            kinesis: None,
         };
         let pieces = vec![piece("x", 0), piece("{\"a\":1}", 1_495_072_949_453_999), piece("", -1)];
         let chunk = Chunk { first: 9, pieces };
@@ -125,6 +153,29 @@ mod tests {
             })
         );
         assert_eq!(render(&settings, batch, &chunk, &(10..12)), event);
+
+        let shard = lakeward_model::Shard { number: 2, created: 1_700_000_000 };
+        let key = ShardKey { shard, partition_key: "user \"1\"" }.stored();
+        let mut keyed = chunk.clone();
+        for (piece, number) in keyed.pieces.iter_mut().zip([None, Some(0), Some(1)]) {
+            piece.kinesis = Some(Place { key: key.clone().into(), offset: Offset(7), number });
+        }
+        let event = render(&settings, batch, &keyed, &(9..12));
+        let value: serde_json::Value = serde_json::from_slice(&event).expect("JSON");
+        assert_eq!(
+            (&value["deliveryStreamArn"], &value["sourceKinesisStreamArn"]),
+            (&json!("arn:d"), &json!("arn:k"))
+        );
+        let metadata = |number: &str, at: i64| {
+            json!({
+                "shardId": "shardId-000000000002", "partitionKey": "user \"1\"",
+                "sequenceNumber": shard.sequence(Offset(7)).to_string(), "subsequenceNumber": number,
+                "approximateArrivalTimestamp": at,
+            })
+        };
+        let records = value["records"].as_array().expect("a list");
+        let got: Vec<_> = records.iter().map(|record| record["kinesisRecordMetadata"].clone()).collect();
+        assert_eq!(got, [metadata("", 0), metadata("0", 1_495_072_949_453), metadata("1", -1)]);
         assert_ne!(invocation(batch, &(10..12)), invocation(batch, &(10..11)));
     }
 

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use lakeward_columnar::process::Processor;
 use lakeward_columnar::shape::{Lambda, Processing};
-use lakeward_model::{InvokeFailure, InvokeFailureKind, RecordBlock, Records, StreamName, Timestamp};
+use lakeward_model::{InvokeFailure, InvokeFailureKind, Offset, RecordBlock, Records, StreamName, Timestamp};
 
 use crate::status::PipelineState;
 
@@ -37,6 +37,9 @@ pub struct Settings {
     pub pipeline: String,
     /// What the event calls the stream: `arn:aws:firehose:…`.
     pub stream_arn: String,
+    /// What the event calls the delivery stream and its source if records came
+    /// from Kinesis: `arn:aws:firehose:…`, `arn:aws:kinesis:…`.
+    pub kinesis_arns: [String; 2],
     /// What the event calls the region.
     pub region: String,
     /// Most bytes of pieces in one call, before base64. The event stays below
@@ -55,13 +58,19 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The settings of a pipeline's function, with `arn` for the stream's.
+    /// The settings of a pipeline's function, with `arn` for what the ARNs of
+    /// its streams have in common. A delivery stream is named as the stream
+    /// that clients put records into, or as the pipeline if that is a Kinesis
+    /// stream.
     #[must_use]
     pub fn new(pipeline: &str, arn: &StreamArn, stream: &StreamName, function: &Lambda) -> Self {
         let StreamArn { region, account_id } = arn;
+        let delivery = |name: &str| format!("arn:aws:firehose:{region}:{account_id}:deliverystream/{name}");
+        let source = format!("arn:aws:kinesis:{region}:{account_id}:stream/{stream}");
         Self {
             pipeline: pipeline.to_string(),
-            stream_arn: format!("arn:aws:firehose:{region}:{account_id}:deliverystream/{stream}"),
+            stream_arn: delivery(stream.as_str()),
+            kinesis_arns: [delivery(pipeline), source],
             region: region.clone(),
             bytes: function.bytes,
             records: function.records,
@@ -91,7 +100,8 @@ pub fn pieces<E, I: Iterator<Item = Result<RecordBlock, E>>>(
     blocks.map(move |block| {
         block.map(|block| {
             let processor = Processor::new(&before, Vec::new()).expect("the shape was checked");
-            Arrived { records: processor.before_lambda(&block).records, at: block.received_at }
+            let pieces = processor.before_lambda(&block);
+            Arrived { records: pieces.records, at: block.received_at, first: block.first, of: pieces.of }
         })
     })
 }
@@ -104,6 +114,10 @@ pub struct Arrived {
     pub records: Records,
     /// When they were received.
     pub at: Timestamp,
+    /// The offset of the block's first record.
+    pub first: Offset,
+    /// For each piece the index of its record; `None`: each is a record.
+    pub of: Option<Vec<u32>>,
 }
 
 /// What is heard of the calls while they are made.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use lakeward_columnar::process::Outcome;
 use lakeward_model::InvokeFailureKind::{FunctionError, Refused, TooLarge, Unavailable};
-use lakeward_model::{BatchId, Function, InvokeFailure, InvokeFailureKind, Records, Timestamp};
+use lakeward_model::{BatchId, Function, InvokeFailure, InvokeFailureKind, Offset, Records, Timestamp};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -95,6 +95,7 @@ fn settings() -> Settings {
     Settings {
         pipeline: "p".into(),
         stream_arn: "arn".into(),
+        kinesis_arns: [String::new(), String::new()],
         region: "r".into(),
         bytes: 1 << 20,
         records: 4,
@@ -113,7 +114,12 @@ fn pieces(count: u64) -> impl Iterator<Item = Result<Arrived, Infallible>> + Sen
             data.extend(number.to_string().into_bytes());
             ends.push(u32::try_from(data.len()).unwrap());
         }
-        Ok(Arrived { records: Records::new(data.into(), ends), at: Timestamp(1_000_000) })
+        Ok(Arrived {
+            records: Records::new(data.into(), ends),
+            at: Timestamp(1_000_000),
+            first: Offset(0),
+            of: None,
+        })
     })
 }
 
@@ -192,7 +198,7 @@ async fn a_record_that_fits_into_no_call_fails_alone() {
     let data = [b"0".as_slice(), large.as_slice(), b"2"].concat();
     let end = u32::try_from(data.len()).unwrap();
     let records = Records::new(data.into(), vec![1, end - 1, end]);
-    let arrived = [Ok::<_, Infallible>(Arrived { records, at: PLANNED })];
+    let arrived = [Ok::<_, Infallible>(Arrived { records, at: PLANNED, first: Offset(0), of: None })];
     let function = Told::new(|call, _| reply(call, "a"));
     invoke_all(Arc::clone(&function) as _, settings(), arrived.into_iter(), &mut replies, nobody())
         .await
