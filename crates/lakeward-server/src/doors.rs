@@ -14,9 +14,10 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Gate;
+use crate::aws::fault::Fault;
 use crate::body::{self, Budget};
 use crate::config::{ServerConfig, ServerLimits};
-use crate::firehose::{self, fault::Fault};
+use crate::firehose;
 use crate::rate::Rate;
 use crate::refusal::{Refusal, set_retry_after};
 use crate::serve::Backend;

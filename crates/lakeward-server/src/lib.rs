@@ -12,6 +12,7 @@
 //! [`ServerConfig::firehose_strict`] switched off accepts them with a warning.
 
 mod auth;
+mod aws;
 mod body;
 mod config;
 mod delivery;

@@ -7,7 +7,6 @@
 mod constraints;
 mod destination;
 mod document;
-pub(crate) mod fault;
 mod partitioning;
 mod processors;
 mod put;
@@ -26,9 +25,9 @@ use lakeward_model::{Origin, RequestKey, StreamName};
 use serde_json::Value;
 
 use self::document::Document;
-use self::fault::Fault;
 use self::partitioning::Rules;
 use self::put::Call;
+use crate::aws::fault::{self, Fault};
 
 /// Largest body of a call that is not a put: its JSON becomes a tree, which
 /// takes many times the bytes.

@@ -10,11 +10,11 @@
 
 use bytes::Bytes;
 use lakeward_model::Records;
-use memchr::memchr;
 use serde_json::Value;
 
 use super::constraints;
 use super::fault::Fault;
+use crate::aws::scan::Cursor;
 
 /// *PutRecordBatch*: "The PutRecordBatch API accepts up to 4 MiB per call".
 pub(super) const BATCH_BYTES_MAX: usize = 4 << 20;
@@ -67,7 +67,7 @@ pub(super) fn read(call: Call, body: &[u8]) -> Result<Put, Fault> {
 
 /// The short way; `None` says nothing about the body.
 fn scan(call: Call, body: &[u8]) -> Option<Put> {
-    let mut cursor = Cursor { body, at: 0 };
+    let mut cursor = Cursor::new(body);
     let mut stream: Option<&str> = None;
     let mut records: Option<Records> = None;
     cursor.eat(b'{')?;
@@ -77,7 +77,7 @@ fn scan(call: Call, body: &[u8]) -> Option<Put> {
         if key == b"DeliveryStreamName" && stream.is_none() {
             stream = Some(name(cursor.text()?)?);
         } else if key == call.member() && records.is_none() {
-            records = Some(cursor.records(call)?);
+            records = Some(self::records(&mut cursor, call)?);
         } else {
             return None;
         }
@@ -85,8 +85,7 @@ fn scan(call: Call, body: &[u8]) -> Option<Put> {
             break;
         }
     }
-    cursor.space();
-    (cursor.at == body.len()).then_some(())?;
+    cursor.is_done().then_some(())?;
     Some(Put { stream: stream?.to_owned(), records: records? })
 }
 
@@ -96,76 +95,36 @@ fn name(text: &[u8]) -> Option<&str> {
     if fits { std::str::from_utf8(text).ok() } else { None }
 }
 
-struct Cursor<'a> {
-    body: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Cursor<'a> {
-    #[inline]
-    fn space(&mut self) {
-        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.body.get(self.at) {
-            self.at += 1;
-        }
-    }
-
-    #[inline]
-    fn eat(&mut self, byte: u8) -> Option<()> {
-        self.space();
-        (self.body.get(self.at) == Some(&byte)).then(|| self.at += 1)
-    }
-
-    /// A comma (false) or the closing byte (true).
-    #[inline]
-    fn ends(&mut self, close: u8) -> Option<bool> {
-        self.space();
-        let byte = *self.body.get(self.at)?;
-        self.at += 1;
-        if byte == close { Some(true) } else { (byte == b',').then_some(false) }
-    }
-
-    /// The bytes between quotes, as they are. The caller compares them with a
-    /// known word or decodes base64, so that an escape never passes.
-    #[inline]
-    fn text(&mut self) -> Option<&'a [u8]> {
-        self.eat(b'"')?;
-        let rest = self.body.get(self.at..)?;
-        let length = memchr(b'"', rest)?;
-        self.at += length + 1;
-        Some(&rest[..length])
-    }
-
-    fn records(&mut self, call: Call) -> Option<Records> {
-        let mut data = Vec::with_capacity((self.body.len() - self.at) / 4 * 3 + 3);
-        let mut ends = Vec::with_capacity(if call == Call::One { 1 } else { BATCH_RECORDS_MAX });
-        if call == Call::One {
-            self.record(&mut data)?;
+fn records(cursor: &mut Cursor<'_>, call: Call) -> Option<Records> {
+    let mut data = Vec::with_capacity(cursor.left() / 4 * 3 + 3);
+    let mut ends = Vec::with_capacity(if call == Call::One { 1 } else { BATCH_RECORDS_MAX });
+    if call == Call::One {
+        record(cursor, &mut data)?;
+        ends.push(u32::try_from(data.len()).ok()?);
+    } else {
+        cursor.eat(b'[')?;
+        loop {
+            record(cursor, &mut data)?;
+            (ends.len() < BATCH_RECORDS_MAX && data.len() <= BATCH_BYTES_MAX).then_some(())?;
             ends.push(u32::try_from(data.len()).ok()?);
-        } else {
-            self.eat(b'[')?;
-            loop {
-                self.record(&mut data)?;
-                (ends.len() < BATCH_RECORDS_MAX && data.len() <= BATCH_BYTES_MAX).then_some(())?;
-                ends.push(u32::try_from(data.len()).ok()?);
-                if self.ends(b']')? {
-                    break;
-                }
+            if cursor.ends(b']')? {
+                break;
             }
         }
-        Some(Records::new(Bytes::from(data), ends))
     }
+    Some(Records::new(Bytes::from(data), ends))
+}
 
-    #[inline]
-    fn record(&mut self, data: &mut Vec<u8>) -> Option<()> {
-        self.eat(b'{')?;
-        (self.text()? == b"Data").then_some(())?;
-        self.eat(b':')?;
-        let text = self.text()?;
-        let before = data.len();
-        base64_simd::STANDARD.decode_append(text, data).ok()?;
-        (data.len() - before <= RECORD_BYTES_MAX).then_some(())?;
-        self.eat(b'}')
-    }
+#[inline]
+fn record(cursor: &mut Cursor<'_>, data: &mut Vec<u8>) -> Option<()> {
+    cursor.eat(b'{')?;
+    (cursor.text()? == b"Data").then_some(())?;
+    cursor.eat(b':')?;
+    let text = cursor.text()?;
+    let before = data.len();
+    base64_simd::STANDARD.decode_append(text, data).ok()?;
+    (data.len() - before <= RECORD_BYTES_MAX).then_some(())?;
+    cursor.eat(b'}')
 }
 
 /// The long way.

@@ -1,0 +1,5 @@
+//! What the doors that speak AWS's JSON 1.1 protocol share.
+
+pub(crate) mod constraints;
+pub(crate) mod fault;
+pub(crate) mod scan;
