@@ -1,6 +1,6 @@
 //! The engine: the journal, the ledger and one task per pipeline.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
@@ -262,7 +262,7 @@ pub(crate) struct Shared {
     /// The streams that records can be sent to.
     streams: RwLock<HashSet<StreamName>>,
     /// Those of them that the configuration names for themselves.
-    pub(crate) configured_streams: RwLock<HashSet<StreamName>>,
+    pub(crate) configured_streams: RwLock<HashMap<StreamName, Option<Duration>>>,
     /// Held while pipelines and streams are made, changed or removed: one at a
     /// time.
     pub(crate) changes: tokio::sync::Mutex<()>,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lakeward_journal::AppendError;
-use lakeward_model::{Offset, Origin, Records, StreamName};
+use lakeward_model::{Offset, Origin, Records, RequestKey, StreamName};
 
 use crate::engine::Shared;
 
@@ -89,6 +89,14 @@ impl Intake {
             Err(AppendError::Closed) => Err(AcceptError::Draining),
             Err(error) => Err(AcceptError::Failed(error.to_string())),
         }
+    }
+
+    /// The answer that a request with this key got, if that was within the
+    /// journal's window for keys.
+    #[must_use]
+    pub fn answered(&self, stream: &StreamName, key: &RequestKey) -> Option<Accepted> {
+        let answered = self.shared.journal.answered(stream, key)?;
+        Some(Accepted { first: answered.first, count: answered.count, replayed: true })
     }
 
     /// The streams that records can be sent to now.

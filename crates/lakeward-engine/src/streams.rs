@@ -104,7 +104,9 @@ impl Streams {
         }
         let wanted = name.clone();
         let stored = self.shared.on_ledger(move |ledger| ledger.stream(&wanted)).await?;
-        Ok(stored.unwrap_or_else(|| StreamSpec::new(name.clone())))
+        let mut spec = stored.unwrap_or_else(|| StreamSpec::new(name.clone()));
+        spec.retention = spec.retention.max(self.shared.configured_retention(name));
+        Ok(spec)
     }
 
     /// The streams that there are, by name.
@@ -216,14 +218,25 @@ impl Shared {
             }
         }
         for spec in configured {
-            self.open_stream(&spec.name, spec.retention).await?;
-            self.configured_streams.write().unwrap_or_else(PoisonError::into_inner).insert(spec.name);
+            let name = spec.name.clone();
+            let stored = self.on_ledger(move |ledger| ledger.stream(&name)).await?;
+            // What clients asked for since is a promise too.
+            let retention = spec.retention.max(stored.and_then(|stored| stored.retention));
+            self.open_stream(&spec.name, retention).await?;
+            let mut configured = self.configured_streams.write().unwrap_or_else(PoisonError::into_inner);
+            configured.insert(spec.name, spec.retention);
         }
         Ok(())
     }
 
+    /// The retention that the configuration gives a stream.
+    fn configured_retention(&self, name: &StreamName) -> Option<Duration> {
+        let configured = self.configured_streams.read().unwrap_or_else(PoisonError::into_inner);
+        configured.get(name).copied().flatten()
+    }
+
     fn is_configured_stream(&self, name: &StreamName) -> bool {
-        self.configured_streams.read().unwrap_or_else(PoisonError::into_inner).contains(name)
+        self.configured_streams.read().unwrap_or_else(PoisonError::into_inner).contains_key(name)
     }
 
     /// Makes the stream's journal, if need be, and lets records in.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use lakeward_model::clock::SharedClock;
-use lakeward_model::{Cursor, Offset, Origin, RecordBlock, Records, StreamName, Timestamp, ids};
+use lakeward_model::{Cursor, Offset, Origin, RecordBlock, Records, RequestKey, StreamName, Timestamp, ids};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -206,6 +206,15 @@ impl Journal {
         }
         let stream = self.stream(name).ok_or(AppendError::UnknownStream)?;
         stream.append(records, origin, self.inner.options.frame_bytes_max).await
+    }
+
+    /// What a durable append with this request key was answered, if that was
+    /// within the window for keys.
+    #[must_use]
+    pub fn answered(&self, name: &StreamName, key: &RequestKey) -> Option<Appended> {
+        let stream = self.stream(name)?;
+        let answer = stream.shared.state().keys.get(key, self.inner.means.clock.now())?;
+        Some(Appended::replay(answer))
     }
 
     /// Reads durable records from `from` on: the rest of the frame that holds

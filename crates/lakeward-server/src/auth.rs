@@ -43,9 +43,15 @@ impl Gate {
         self.open || key.is_some_and(|k| known(&self.firehose_access_keys, k.as_bytes()))
     }
 
-    /// Checks a Firehose API request's signature.
-    pub(crate) fn signature(&self, parts: &Parts, body: &[u8], now: Timestamp) -> Result<(), SignatureError> {
-        if self.open { Ok(()) } else { self.verifier.verify(parts, body, now) }
+    /// Checks the signature of a request to an AWS API.
+    pub(crate) fn signature(
+        &self,
+        service: &str,
+        parts: &Parts,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Result<(), SignatureError> {
+        if self.open { Ok(()) } else { self.verifier.verify(service, parts, body, now) }
     }
 }
 

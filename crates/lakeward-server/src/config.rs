@@ -1,6 +1,7 @@
 //! The server's configuration: what it listens on, who may come in, and how
 //! much of everything.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,10 +27,10 @@ pub struct ServerConfig {
     pub auth: AuthConfig,
     /// Limits; at each of them the caller gets the protocol's own refusal.
     pub limits: ServerLimits,
-    /// The account id in the Firehose API's ARNs and messages. Default
+    /// The account id in ARNs and messages of AWS's APIs. Default
     /// `000000000000`.
     pub account_id: String,
-    /// The region in the Firehose API's ARNs. Default `us-east-1`. Signatures
+    /// The region in ARNs of AWS's APIs. Default `us-east-1`. Signatures
     /// may name any region.
     pub region: String,
     /// Whether the Firehose API refuses every stream that AWS would refuse.
@@ -37,6 +38,8 @@ pub struct ServerConfig {
     /// partitioning and format conversion, partition keys in the prefix) only
     /// give a warning in the log, as with other emulators. Default true.
     pub firehose_strict: bool,
+    /// The Kinesis API.
+    pub kinesis: KinesisConfig,
     /// Takes any credentials or none; for development, on a loopback address
     /// only. Default false.
     pub open: bool,
@@ -57,6 +60,7 @@ impl Default for ServerConfig {
             account_id: String::from("000000000000"),
             region: String::from("us-east-1"),
             firehose_strict: true,
+            kinesis: KinesisConfig::default(),
             open: false,
             grace: Duration::from_secs(10),
         }
@@ -108,6 +112,18 @@ impl ServerConfig {
     }
 }
 
+/// How the Kinesis API behaves.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct KinesisConfig {
+    /// Whether shards refuse more than they take at AWS: 1,000 records and
+    /// 1 MiB written a second, 2 MiB read in 5 calls a second. Default false.
+    pub throttle: bool,
+    /// How many shards a stream has when the API first meets it. Default 1
+    /// for a stream that is not named here.
+    pub shards: BTreeMap<String, u32>,
+}
+
 /// The server's certificate and key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -123,7 +139,7 @@ pub struct TlsConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuthConfig {
-    /// Keys that sign Firehose API requests.
+    /// Keys that sign requests to AWS's APIs.
     pub sigv4_keys: Vec<SigV4Key>,
     /// Tokens for `/v1/…` and `/metrics`.
     pub bearer_tokens: Vec<Secret>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use axum::routing::{get, post};
 use lakeward_engine::{Control, Intake};
 use lakeward_model::clock::SharedClock;
@@ -14,14 +14,12 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Gate;
-use crate::aws::fault::Fault;
 use crate::body::{self, Budget};
 use crate::config::{ServerConfig, ServerLimits};
-use crate::firehose;
 use crate::rate::Rate;
-use crate::refusal::{Refusal, set_retry_after};
+use crate::refusal::Refusal;
 use crate::serve::Backend;
-use crate::{delivery, events, inspect, replay};
+use crate::{aws, delivery, events, firehose, inspect, kinesis, replay};
 
 /// What every door needs.
 #[derive(Debug)]
@@ -33,7 +31,8 @@ pub(crate) struct Doors {
     pub(crate) clock: SharedClock,
     rate: Option<Rate>,
     pub(crate) control: Control,
-    firehose: firehose::Api,
+    pub(crate) firehose: firehose::Api,
+    pub(crate) kinesis: Arc<kinesis::Api>,
     metrics: Option<PrometheusHandle>,
     shutdown: CancellationToken,
 }
@@ -48,15 +47,24 @@ impl Doors {
             Arc::clone(&clock),
             bucket_destination,
         );
+        let budget = Budget::new(config.limits.in_flight_bytes);
+        let kinesis = kinesis::Api::new(
+            config,
+            (intake.clone(), control.clone(), streams),
+            Arc::clone(&clock),
+            budget.clone(),
+            shutdown.clone(),
+        );
         Self {
             gate: Gate::new(config),
             limits: config.limits.clone(),
-            budget: Budget::new(config.limits.in_flight_bytes),
+            budget,
             rate: config.limits.requests_per_second.map(|n| Rate::new(n, Arc::clone(&clock))),
             intake,
             clock,
             control,
             firehose,
+            kinesis: Arc::new(kinesis),
             metrics,
             shutdown,
         }
@@ -64,7 +72,7 @@ impl Doors {
 
     pub(crate) fn router(self) -> Router {
         Router::new()
-            .route("/", post(firehose_api))
+            .route("/", post(aws::door::post))
             .route("/v1/streams/{stream}/records", post(events::post).get(inspect::records))
             .route("/v1/streams/{stream}/firehose", post(delivery::post))
             .route("/firehose/{stream}", post(delivery::post))
@@ -105,44 +113,6 @@ pub(crate) async fn finish_refused(headers: &HeaderMap, status: StatusCode, body
     if status != StatusCode::REQUEST_TIMEOUT && !headers.contains_key(header::EXPECT) {
         body::discard(body).await;
     }
-}
-
-/// `POST /`: the Firehose API.
-async fn firehose_api(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response<Body> {
-    let (parts, mut body) = request.into_parts();
-    let outcome = async {
-        doors.check_rate().map_err(|wait| Fault::slow_down(Some(wait)))?;
-        let pause = doors.limits.body_read_timeout;
-        let (bytes, mut reservation) =
-            body::read(&mut body, firehose::BODY_BYTES_MAX, &doors.budget, pause).await?;
-        // The decoded records come on top.
-        reservation.grow(bytes.len() * 2)?;
-        doors.gate.signature(&parts, &bytes, doors.clock.now())?;
-        let header = |name| parts.headers.get(name).map(HeaderValue::as_bytes);
-        let reply = doors.firehose.call(header("x-amz-target"), bytes, header("amz-sdk-invocation-id")).await;
-        drop(reservation);
-        reply
-    };
-    let mut response = match outcome.await {
-        Ok(reply) => Response::new(Body::from(reply)),
-        Err(fault) => {
-            let response = refuse(fault);
-            finish_refused(&parts.headers, response.status(), body).await;
-            response
-        }
-    };
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-amz-json-1.1"));
-    response
-}
-
-fn refuse(fault: Fault) -> Response<Body> {
-    let body = serde_json::json!({"__type": fault.kind, "message": fault.message});
-    let mut response = Response::new(Body::from(body.to_string()));
-    *response.status_mut() = StatusCode::from_u16(fault.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    set_retry_after(&mut response, fault.retry_after);
-    response
 }
 
 /// `GET /readyz`: whether records can be taken now.

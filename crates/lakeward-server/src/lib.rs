@@ -1,9 +1,10 @@
-//! The front doors: HTTP intake, the Firehose API, health and metrics.
+//! The front doors: HTTP intake, the Firehose and Kinesis APIs, health and
+//! metrics.
 //!
 //! A request's way through this crate: [`serve`] accepts the connection;
 //! `doors` routes to the door; the door lets the caller in (`auth`, `sigv4`),
 //! reads the body whole within the memory budget (`body`, `inflate`), cuts it
-//! into records (`split`, `firehose::put`) and hands them to
+//! into records (`split`, `firehose::put`, `kinesis::put`) and hands them to
 //! [`lakeward_engine::Intake::accept`]. Only this crate knows HTTP statuses.
 //!
 //! The Firehose API refuses what AWS refuses, so that what works here works
@@ -21,6 +22,7 @@ mod events;
 mod firehose;
 mod inflate;
 mod inspect;
+mod kinesis;
 mod rate;
 mod refusal;
 mod replay;
@@ -28,6 +30,6 @@ mod serve;
 mod sigv4;
 mod split;
 
-pub use config::{AuthConfig, ServerConfig, ServerLimits, SigV4Key, TlsConfig};
+pub use config::{AuthConfig, KinesisConfig, ServerConfig, ServerLimits, SigV4Key, TlsConfig};
 pub use firehose::BucketDestination;
 pub use serve::{Backend, Running, ServeError, serve};

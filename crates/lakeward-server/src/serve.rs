@@ -264,7 +264,7 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, std::convert::Infallible> {
     let watch = Stopwatch::start();
-    let (door, id_header) = door(request.uri().path());
+    let (door, id_header) = door(&request);
     let mut response = router.call(request).await?;
     let id = lakeward_model::ids::fresh();
     let mut text = uuid::Uuid::encode_buffer();
@@ -279,13 +279,15 @@ async fn answer(
 }
 
 /// A request's door, for metrics, and the header that its id goes into.
-fn door(path: &str) -> (&'static str, HeaderName) {
+fn door(request: &Request<Incoming>) -> (&'static str, HeaderName) {
     const AMAZON: HeaderName = HeaderName::from_static("x-amzn-requestid");
     const OURS: HeaderName = HeaderName::from_static("x-request-id");
-    match path {
+    let target = || request.headers().get("x-amz-target").map(HeaderValue::as_bytes);
+    match request.uri().path() {
+        "/" if target().is_some_and(|t| t.starts_with(crate::kinesis::TARGET_PREFIX)) => ("kinesis", AMAZON),
         "/" => ("firehose", AMAZON),
-        _ if path.ends_with("/records") => ("events", OURS),
-        _ if path.starts_with("/firehose/") || path.ends_with("/firehose") => ("delivery", OURS),
+        path if path.ends_with("/records") => ("events", OURS),
+        path if path.starts_with("/firehose/") || path.ends_with("/firehose") => ("delivery", OURS),
         _ => ("operations", OURS),
     }
 }

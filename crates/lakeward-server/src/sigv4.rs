@@ -21,7 +21,6 @@ use crate::config::SigV4Key;
 type HmacSha256 = Hmac<Sha256>;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
-const SERVICE: &str = "firehose";
 /// How far a request's date may be from ours.
 const SKEW_SECONDS: i64 = 300;
 /// How many derived keys are kept. Only verified requests add one.
@@ -64,12 +63,18 @@ impl Verifier {
     ///
     /// # Errors
     /// The request is refused with the exception that the variant stands for.
-    pub(crate) fn verify(&self, parts: &Parts, body: &[u8], now: Timestamp) -> Result<(), SignatureError> {
+    pub(crate) fn verify(
+        &self,
+        service: &str,
+        parts: &Parts,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Result<(), SignatureError> {
         let header = parts.headers.get("authorization").ok_or(SignatureError::Missing)?;
         let header = header.to_str().map_err(|_| SignatureError::Missing)?;
         let claim = Claim::parse(header)?;
         let date = request_date(&parts.headers)?;
-        claim.check_scope(&date)?;
+        claim.check_scope(service, &date)?;
         check_skew(&date, now)?;
         let key = self
             .keys
@@ -165,10 +170,10 @@ impl<'a> Claim<'a> {
         format!("{}/{}/{}/aws4_request", self.date, self.region, self.service)
     }
 
-    fn check_scope(&self, date: &str) -> Result<(), SignatureError> {
-        if self.service != SERVICE {
+    fn check_scope(&self, service: &str, date: &str) -> Result<(), SignatureError> {
+        if self.service != service {
             return Err(SignatureError::Invalid(format!(
-                "Credential should be scoped to correct service: '{SERVICE}'. "
+                "Credential should be scoped to correct service: '{service}'. "
             )));
         }
         if self.date != &date[..8] {

@@ -23,6 +23,8 @@ pub(crate) struct Model {
 
 #[derive(Deserialize)]
 struct Source {
+    /// Operations of the API that are not there.
+    absent: Vec<String>,
     inputs: BTreeMap<String, String>,
     shapes: BTreeMap<String, Shape>,
 }
@@ -110,10 +112,16 @@ impl Model {
     /// does not have are ignored, as AWS does.
     ///
     /// # Errors
-    /// SerializationException for a wrong JSON type, else ValidationException
-    /// with all that is wrong.
+    /// UnknownOperationException; SerializationException for a wrong JSON type,
+    /// else ValidationException with all that is wrong.
     pub(crate) fn check(&self, operation: &str, input: &Value) -> Result<(), Fault> {
-        let shape = self.source.inputs.get(operation).ok_or_else(Fault::unknown_operation)?;
+        let shape = match self.source.inputs.get(operation) {
+            Some(shape) => shape,
+            None if self.source.absent.iter().any(|absent| absent == operation) => {
+                return Err(Fault::unsupported(operation));
+            }
+            None => return Err(Fault::unknown_operation()),
+        };
         let mut found = Vec::new();
         self.visit(shape, "", input, &mut found)?;
         if found.is_empty() {

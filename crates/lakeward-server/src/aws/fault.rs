@@ -1,4 +1,4 @@
-//! What the Firehose API answers when it does not do as asked.
+//! What an AWS API answers when it does not do as asked.
 
 use std::time::Duration;
 
@@ -19,7 +19,8 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
-    fn new(kind: &'static str, message: impl Into<String>) -> Self {
+    /// An exception that only one API has.
+    pub(crate) fn new(kind: &'static str, message: impl Into<String>) -> Self {
         Self { status: 400, kind, message: message.into(), retry_after: None }
     }
 
@@ -38,7 +39,7 @@ impl Fault {
         Self::new("SerializationException", message)
     }
 
-    /// There is no such stream.
+    /// There is no such delivery stream.
     pub(crate) fn not_found(stream: &str, account: &str) -> Self {
         Self::new(
             "ResourceNotFoundException",
@@ -64,6 +65,11 @@ impl Fault {
     /// Nobody knows this operation.
     pub(crate) fn unknown_operation() -> Self {
         Self::new("UnknownOperationException", "")
+    }
+
+    /// AWS has this operation, we do not.
+    pub(crate) fn unsupported(operation: &str) -> Self {
+        Self::new("UnknownOperationException", format!("{operation} is not supported by Lakeward."))
     }
 
     /// The body is longer than any valid one.

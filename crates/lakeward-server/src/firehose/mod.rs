@@ -118,15 +118,15 @@ impl Api {
         &self,
         target: Option<&[u8]>,
         body: Bytes,
-        invocation: Option<&[u8]>,
+        key: Option<RequestKey>,
     ) -> Result<Vec<u8>, Fault> {
         let operation = target
             .and_then(|t| std::str::from_utf8(t).ok())
             .and_then(|t| t.strip_prefix(TARGET_PREFIX))
             .ok_or_else(Fault::unknown_operation)?;
         match operation {
-            "PutRecord" => self.put(Call::One, &body, invocation).await,
-            "PutRecordBatch" => self.put(Call::Batch, &body, invocation).await,
+            "PutRecord" => self.put(Call::One, &body, key).await,
+            "PutRecordBatch" => self.put(Call::Batch, &body, key).await,
             _ => {
                 if body.len() > CONTROL_BYTES_MAX {
                     return Err(Fault::serialization(format!(
@@ -159,7 +159,7 @@ impl Api {
         }
     }
 
-    async fn put(&self, call: Call, body: &[u8], invocation: Option<&[u8]>) -> Result<Vec<u8>, Fault> {
+    async fn put(&self, call: Call, body: &[u8], key: Option<RequestKey>) -> Result<Vec<u8>, Fault> {
         let put = put::read(call, body)?;
         let not_found = || Fault::not_found(&put.stream, &self.account);
         let stream = StreamName::new(&put.stream).map_err(|_| not_found())?;
@@ -171,7 +171,7 @@ impl Api {
                 "This operation is not permitted on KinesisStreamAsSource delivery stream type.",
             ));
         }
-        let origin = Origin::Push(invocation.and_then(|id| invocation_key(id, body)));
+        let origin = Origin::Push(key);
         match self.intake.accept(&stream, put.records, origin).await {
             Ok(accepted) => {
                 let incarnation = self.intake.incarnation(&stream).unwrap_or_default();
@@ -199,16 +199,4 @@ impl Api {
     fn arn(&self, stream: &str) -> String {
         format!("arn:aws:firehose:{}:{}:deliverystream/{stream}", self.region, self.account)
     }
-}
-
-/// AWS's SDKs send the same `amz-sdk-invocation-id` with every try of one call,
-/// so a try whose reply was lost is not stored twice. The body's hash is part
-/// of the key: only the same records count as the same call.
-fn invocation_key(id: &[u8], body: &[u8]) -> Option<RequestKey> {
-    const ID_BYTES_MAX: usize = 128;
-    if id.is_empty() || id.len() > ID_BYTES_MAX {
-        return None;
-    }
-    let hash = xxhash_rust::xxh3::xxh3_128(body).to_le_bytes();
-    RequestKey::new([b"sdk:", id, &hash].concat())
 }

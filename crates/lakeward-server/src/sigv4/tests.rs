@@ -41,10 +41,10 @@ fn botocore_requests_verify() {
         all.extend_from_slice(headers);
         let verifier = verifier();
         for _ in ["derives the key", "finds it in the cache"] {
-            assert_eq!(verifier.verify(&request(&all), body.as_bytes(), at("2026-11-21T10:02:00Z")), Ok(()));
+            assert_eq!(verifier.verify("firehose", &request(&all), body.as_bytes(), at("2026-11-21T10:02:00Z")), Ok(()));
         }
         let other = format!("{body} ");
-        assert!(verifier.verify(&request(&all), other.as_bytes(), at("2026-11-21T10:02:00Z")).is_err());
+        assert!(verifier.verify("firehose", &request(&all), other.as_bytes(), at("2026-11-21T10:02:00Z")).is_err());
     };
     check(
         "127.0.0.1:7171",
@@ -98,7 +98,7 @@ fn everything_else_is_refused() {
             Some(header) => header.1 = change.1,
             None => headers.push(change),
         }
-        let got = verifier().verify(&request(&headers), PUT.as_bytes(), at(now));
+        let got = verifier().verify("firehose", &request(&headers), PUT.as_bytes(), at(now));
         let got = got.map_or_else(|e| format!("{e:?}"), |()| "Ok".to_owned());
         assert!(got.starts_with(expect), "{change:?}: {got}");
     };

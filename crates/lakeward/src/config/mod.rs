@@ -48,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) limits: ServerLimits,
     /// The Firehose API.
     pub(crate) firehose: FirehoseConfig,
+    /// The Kinesis API.
+    pub(crate) kinesis: KinesisConfig,
     /// How long a stop may take to deliver what is pending. What is not
     /// delivered by then stays in the journal. Default `30s`.
     #[serde(with = "units::duration")]
@@ -70,6 +72,7 @@ impl Default for Config {
             auth: AuthConfig::default(),
             limits: ServerLimits::default(),
             firehose: FirehoseConfig::default(),
+            kinesis: KinesisConfig::default(),
             drain_grace: Duration::from_secs(30),
             streams: Vec::new(),
             pipelines: Vec::new(),
@@ -149,6 +152,15 @@ impl Default for FirehoseConfig {
             strict: true,
         }
     }
+}
+
+/// The Kinesis API's settings. Account and region are those of `firehose`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct KinesisConfig {
+    /// Whether shards refuse more than they take at AWS: 1,000 records and
+    /// 1 MiB written a second, 2 MiB read in 5 calls a second. Default false.
+    pub(crate) throttle: bool,
 }
 
 /// Something wrong with the configuration, and where.
@@ -287,6 +299,10 @@ impl Config {
             account_id: self.firehose.account_id.clone(),
             region: self.firehose.region.clone(),
             firehose_strict: self.firehose.strict,
+            kinesis: lakeward_server::KinesisConfig {
+                throttle: self.kinesis.throttle,
+                shards: self.streams.iter().map(|stream| (stream.name.to_string(), stream.shards)).collect(),
+            },
             ..ServerConfig::default()
         }
     }
