@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::exit::{Code, coded};
 
 pub(crate) use output::{CompressionName, FormatName, OutputConfig};
-pub(crate) use pipeline::{DestinationConfig, PipelineConfig};
+pub(crate) use pipeline::{CatalogConfig, DestinationConfig, PipelineConfig};
 
 /// Lakeward's configuration file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
