@@ -141,6 +141,61 @@ class SeaweedFS:
                 os.unlink(left_behind)
 
 
+class Glue:
+    """A Glue Data Catalog: `moto`, or `ministack`, which refuses a table's stale version."""
+
+    access_key = ACCESS_KEY
+    secret_key = SECRET_KEY
+
+    def __init__(self, kind="moto"):
+        [port] = free_ports(1)
+        self.endpoint = f"http://127.0.0.1:{port}"
+        self.folder = tempfile.mkdtemp(prefix=f"lakeward-{kind}-")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        program = os.path.dirname(sys.executable)
+        if kind == "moto":
+            command = [os.path.join(program, "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
+        else:
+            command = [os.path.join(program, "ministack")]
+            environment |= {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "HOME": self.folder}
+        self.log = open(os.path.join(self.folder, "log"), "wb")
+        self.process = subprocess.Popen(
+            command, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
+            start_new_session=True,
+        )
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def client(self):
+        config = botocore.config.Config(connect_timeout=2, read_timeout=20, retries={"total_max_attempts": 1})
+        return boto3.session.Session(ACCESS_KEY, SECRET_KEY, region_name="us-east-1").client(
+            "glue", endpoint_url=self.endpoint, config=config
+        )
+
+    def _wait_until_ready(self):
+        client = self.client()
+        deadline = time.monotonic() + 60
+        while True:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"the Glue server ended with {self.process.returncode}")
+            try:
+                client.get_databases()
+                return
+            except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+        self.log.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
 def main():
     def stop(*_):
         raise SystemExit(0)

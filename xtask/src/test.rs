@@ -62,6 +62,8 @@ impl Options {
         let cache = Cache::open()?;
         let python =
             steps.run("python packages", || cache.python("tests", &tests.join("requirements.txt")))?;
+        let spark = tests.join("spark-requirements.txt");
+        let spark = steps.run("python packages for Spark", || cache.python("spark", &spark))?;
         let node = steps.run("node packages", || cache.node("node", &tests.join("package.json")))?;
         drop(cache);
         if self.wants(Part::Rust) {
@@ -73,15 +75,16 @@ impl Options {
         if self.wants(Part::E2e) {
             steps.run("cargo build --release", || run(&mut cargo(&["build", "--release"])))?;
             let servers = steps.run("start the servers", || Servers::start(&python))?;
-            steps.run("end to end", || self.end_to_end(&python, &node, &servers))?;
+            steps.run("end to end", || self.end_to_end(&python, &spark, &node, &servers))?;
         }
         Ok(())
     }
 
-    fn end_to_end(&self, python: &Path, node: &Path, servers: &Servers) -> anyhow::Result<()> {
+    fn end_to_end(&self, python: &Path, spark: &Path, node: &Path, servers: &Servers) -> anyhow::Result<()> {
         let mut pytest = Command::new(python);
         pytest.current_dir(crate::root()).args(["-m", "pytest", "-p", "no:cacheprovider", "tests"]);
         pytest.args(&self.pytest).env("PYTHONDONTWRITEBYTECODE", "1").env("LAKEWARD_TEST_NODE", node);
+        pytest.env("LAKEWARD_TEST_SPARK", spark);
         run(pytest.envs(servers.environment.iter().cloned()))
     }
 }

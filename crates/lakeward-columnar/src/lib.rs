@@ -6,7 +6,6 @@
 pub mod build;
 pub mod decode;
 pub mod dedup;
-pub mod dotted;
 pub mod encode;
 pub mod fit;
 pub mod path;
@@ -14,7 +13,10 @@ pub mod process;
 pub mod quarantine;
 pub mod schema;
 pub mod shape;
+pub mod table;
 pub mod transform;
+
+pub use lakeward_model::dotted;
 
 #[cfg(test)]
 mod drifting;

@@ -5,6 +5,7 @@ mod column_mode;
 
 use std::collections::BTreeMap;
 
+pub use lakeward_model::FileCompression;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -276,27 +277,6 @@ pub enum ParquetCompression {
     Gzip,
     /// None.
     None,
-}
-
-/// Compression of a whole file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
-#[serde(rename_all = "snake_case")]
-pub enum FileCompression {
-    /// None.
-    #[default]
-    None,
-    /// Gzip: `.gz`.
-    Gzip,
-    /// Zstandard: `.zst`.
-    Zstd,
-    /// Snappy's framing format: `.sz`.
-    Snappy,
-    /// Firehose's ZIP: one deflated entry, `.zip`.
-    Zip,
-    /// Firehose's Snappy: snappy-java's (xerial's) stream, `.snappy`.
-    SnappyJava,
-    /// Firehose's HADOOP_SNAPPY: Hadoop's block format, `.snappy`.
-    HadoopSnappy,
 }
 
 /// Options of CSV output.

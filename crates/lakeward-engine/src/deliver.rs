@@ -53,7 +53,7 @@ pub(crate) async fn deliver(
 }
 
 /// How long to wait before try `attempts + 1`.
-fn pause_after(kind: FailureKind, attempts: u32, asked: Option<Duration>) -> Duration {
+pub(crate) fn pause_after(kind: FailureKind, attempts: u32, asked: Option<Duration>) -> Duration {
     let backoff = match kind {
         FailureKind::Refused => PAUSE_REFUSED,
         FailureKind::NotDone | FailureKind::Unknown => {

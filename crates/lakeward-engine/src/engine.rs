@@ -10,13 +10,14 @@ use lakeward_columnar::shape::Lambda;
 use lakeward_columnar::transform::{Transform, TransformError};
 use lakeward_journal::Journal;
 use lakeward_model::clock::SharedClock;
-use lakeward_model::{Destination, Function, Offset, StreamName, Timestamp};
+use lakeward_model::{Catalog, Destination, Function, Offset, StreamName, Timestamp};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::catalog::{self, CatalogStatus};
 use crate::control::{Control, ControlError};
 use crate::folder::Folder;
 use crate::intake::{AcceptError, Intake};
@@ -39,6 +40,10 @@ pub type CompileSql = Arc<dyn Fn(&str) -> Result<Arc<dyn Transform>, TransformEr
 /// kinds, and the secrets that a shape does not hold.
 pub type OpenFunction = Arc<dyn Fn(&str, &Lambda) -> Result<Arc<dyn Function>, String> + Send + Sync>;
 
+/// Opens a pipeline's catalog from its configuration; the binary knows the
+/// kinds.
+pub type OpenCatalog = Arc<dyn Fn(&serde_json::Value, &str) -> Result<OpenedCatalog, String> + Send + Sync>;
+
 /// What the binary knows and the engine does not: how things outside are
 /// reached.
 #[derive(Clone)]
@@ -47,6 +52,8 @@ pub struct Connectors {
     pub destination: OpenDestination,
     /// Functions.
     pub function: OpenFunction,
+    /// Catalogs.
+    pub catalog: OpenCatalog,
     /// What functions are told about the streams.
     pub arn: StreamArn,
     /// SQL.
@@ -58,6 +65,15 @@ pub struct Opened {
     /// Where batches go.
     pub destination: Arc<dyn Destination>,
     /// For instance `s3://bucket/prefix/`.
+    pub name: String,
+}
+
+/// An open catalog and its name for people and for the ledger, without secrets:
+/// another name is another catalog, which learns of everything from the start.
+pub struct OpenedCatalog {
+    /// Where tables are registered.
+    pub catalog: Arc<dyn Catalog>,
+    /// For instance `glue database.table`.
     pub name: String,
 }
 
@@ -227,6 +243,7 @@ struct Running {
     /// Tells the task of replays.
     replayed: watch::Sender<Progress>,
     state: watch::Receiver<PipelineState>,
+    catalog: Option<watch::Receiver<CatalogStatus>>,
     stop: CancellationToken,
     /// `None` once somebody waits for its end.
     task: Option<JoinHandle<bool>>,
@@ -329,7 +346,9 @@ impl Shared {
             .flatten();
         let lag = oldest.map_or(Duration::ZERO, |oldest| self.clock.now().since(oldest));
         let (name, destination) = (running.spec.name.clone(), running.destination.clone());
-        PipelineStatus::new(name, destination, &progress, end, lag, state)
+        let mut status = PipelineStatus::new(name, destination, &progress, end, lag, state);
+        status.catalog = running.catalog.as_ref().map(|catalog| catalog.borrow().clone());
+        status
     }
 
     /// `lakeward dev`: a stream exists as soon as somebody names it.
@@ -455,6 +474,9 @@ impl Shared {
         if let Some(sql) = &spec.shape.sql {
             (self.connectors.sql)(sql).map_err(|error| ControlError::Invalid(error.to_string()))?;
         }
+        if let Some(catalog) = &spec.catalog {
+            (self.connectors.catalog)(catalog, &spec.name).map_err(ControlError::Invalid)?;
+        }
         (self.connectors.destination)(&spec.destination).map_err(ControlError::Invalid).map(drop)
     }
 
@@ -490,9 +512,15 @@ impl Shared {
                 )));
             }
         }
-        let (name, stream) = (spec.name.clone(), spec.stream.clone());
-        let progress =
-            self.on_ledger(move |ledger| ledger.register(&name, &stream, incarnation, start)).await?;
+        let (name, stream, no_catalog) = (spec.name.clone(), spec.stream.clone(), spec.catalog.is_none());
+        let progress = self
+            .on_ledger(move |ledger| {
+                if no_catalog {
+                    ledger.forget_catalog(&name)?;
+                }
+                ledger.register(&name, &stream, incarnation, start)
+            })
+            .await?;
         self.retention.advance(&spec.stream, &spec.name, progress.delivered_to);
         Ok(progress)
     }
@@ -505,6 +533,15 @@ impl Shared {
         let (progress_sender, progress) = watch::channel(progress);
         let (state_sender, state) = watch::channel(PipelineState::Idle);
         let stop = CancellationToken::new();
+        let registering = match &spec.catalog {
+            Some(config) => {
+                let opened = (self.connectors.catalog)(config, &spec.name).map_err(ControlError::Invalid)?;
+                let ledger = Arc::clone(&self.ledger);
+                Some(catalog::start(&spec, &destination, opened, ledger, progress.clone(), &stop))
+            }
+            None => None,
+        };
+        let catalog = registering.as_ref().map(catalog::Registering::status);
         let pipeline = Pipeline {
             spec: Arc::new(spec.clone()),
             journal: self.journal.clone(),
@@ -525,11 +562,26 @@ impl Shared {
             state: state_sender,
             blocking: TaskTracker::new(),
         };
-        let task = Some(tokio::spawn(pipeline.run()));
+        let task = Some(tokio::spawn(async move {
+            let delivered = pipeline.run().await;
+            if let Some(registering) = registering {
+                registering.finish().await;
+            }
+            delivered
+        }));
         self.add_stream(&spec.stream);
         let name = spec.name.clone();
-        let running =
-            Running { spec, configured, destination, progress, replayed: progress_sender, state, stop, task };
+        let running = Running {
+            spec,
+            configured,
+            destination,
+            progress,
+            replayed: progress_sender,
+            state,
+            catalog,
+            stop,
+            task,
+        };
         self.running().insert(name, running);
         Ok(())
     }

@@ -7,6 +7,7 @@
 //! else happens; [`pipeline`] builds and delivers the planned batch; the ledger
 //! commits everything that moves with `delivered_to` in one transaction.
 
+pub mod catalog;
 mod control;
 pub mod dedup;
 mod deliver;
@@ -24,10 +25,11 @@ mod status;
 mod stored;
 mod streams;
 
+pub use catalog::{CatalogState, CatalogStatus};
 pub use control::{Control, ControlError};
 pub use engine::{
-    AutoPipeline, CompileSql, Connectors, Engine, EngineOptions, OpenDestination, OpenEngineError,
-    OpenFunction, Opened,
+    AutoPipeline, CompileSql, Connectors, Engine, EngineOptions, OpenCatalog, OpenDestination,
+    OpenEngineError, OpenFunction, Opened, OpenedCatalog,
 };
 pub use intake::{AcceptError, Accepted, Intake};
 pub use ledger::{BatchKey, BatchRecord, Counts, Ledger, LedgerError, Progress, Quarantined, ReplayAnswer};

@@ -19,6 +19,10 @@ pub struct PipelineSpec {
     pub batch: BatchLimits,
     /// The destination's configuration; the binary knows how to open it.
     pub destination: serde_json::Value,
+    /// The configuration of the catalog that its table is registered in, if
+    /// there is one; the binary knows how to open it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalog: Option<serde_json::Value>,
     /// What the front door that made the pipeline keeps with it. The Firehose
     /// API keeps its stream description here.
     #[serde(default, skip_serializing_if = "Option::is_none")]

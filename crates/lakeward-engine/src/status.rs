@@ -5,6 +5,7 @@ use std::time::Duration;
 use lakeward_model::{Offset, StreamName};
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::CatalogStatus;
 use crate::ledger::{Counts, Progress, Replays};
 
 /// A pipeline's numbers at one instant.
@@ -40,6 +41,9 @@ pub struct PipelineStatus {
     pub lag_seconds: f64,
     /// What it is doing.
     pub state: PipelineState,
+    /// How far its catalog is, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalog: Option<CatalogStatus>,
 }
 
 impl PipelineStatus {
@@ -68,6 +72,7 @@ impl PipelineStatus {
             delivered_to: progress.delivered_to,
             lag_seconds: lag.as_secs_f64(),
             state,
+            catalog: None,
         }
     }
 }

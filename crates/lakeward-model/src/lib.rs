@@ -5,7 +5,9 @@
 //! encoded files, so that the version of Arrow stays inside `columnar`.
 
 mod batch;
+mod catalog;
 pub mod clock;
+pub mod dotted;
 mod failure;
 mod function;
 pub mod ids;
@@ -15,6 +17,7 @@ mod position;
 mod record;
 mod secret;
 mod shard;
+mod table;
 pub mod units;
 
 #[cfg(feature = "conformance")]
@@ -23,12 +26,17 @@ pub mod conformance;
 pub use batch::{
     Batch, BatchId, ContentEncoding, DataFile, DeliveredFile, Format, LakePath, LakePathError, Receipt, Role,
 };
+pub use catalog::{Catalog, Partition, Registered, Registration};
 pub use failure::{Failure, FailureKind};
 pub use function::{FUNCTION_BYTES_MAX, Function, InvokeFailure, InvokeFailureKind};
 pub use position::{Offset, Span, StreamName, StreamNameError, Timestamp};
 pub use record::{Cursor, Keys, Origin, RecordBlock, Records, RequestKey};
 pub use secret::Secret;
 pub use shard::{SequenceNumber, Shard, ShardKey};
+pub use table::{
+    Change, ChangeKind, Column, ColumnType, FileCompression, KeyFormat, PartitionKey, RESCUED,
+    TableDescription, TableFormat, TableSchema, TimeStep,
+};
 
 /// Where batches go. One method: a destination that has this batch already
 /// answers success.

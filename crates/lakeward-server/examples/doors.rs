@@ -36,6 +36,7 @@ async fn main() {
                 Ok(Opened { destination: Arc::new(MemoryDestination::default()), name: "memory".to_owned() })
             }),
             function: Arc::new(|_, _| unreachable!("there is no function here")),
+            catalog: Arc::new(|_, _| unreachable!("there is no catalog here")),
             arn: lakeward_engine::lambda::StreamArn {
                 region: "us-east-1".into(),
                 account_id: "000000000000".into(),
@@ -48,6 +49,7 @@ async fn main() {
             shape: lakeward_columnar::shape::Shape::default(),
             batch: never,
             destination: json!({}),
+            catalog: None,
             owner: None,
         })),
     };

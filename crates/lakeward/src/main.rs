@@ -68,6 +68,9 @@ enum Command {
     /// Look at the records that could not be processed, and deliver them after
     /// all.
     Quarantine(commands::quarantine::Quarantine),
+    /// Print the statement that makes a pipeline's lake a table of another
+    /// engine.
+    Ddl(commands::ddl::Ddl),
     /// Print the JSON Schema of the configuration file, or a pipeline's columns.
     Schema(commands::schema::Schema),
 }
@@ -111,6 +114,7 @@ async fn run(command: Command, out: &terminal::Output) -> anyhow::Result<exit::C
         Command::Audit(audit) => audit.run(out).await,
         Command::Fsck(fsck) => fsck.run(out),
         Command::Quarantine(quarantine) => quarantine.run(out).await,
+        Command::Ddl(ddl) => ddl.run(out).await,
         Command::Schema(schema) => schema.run(out).await,
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use lakeward_columnar::schema::TableSchema;
 use lakeward_engine::{
-    BatchKey, BatchRecord, Ledger, PipelineState, PipelineStatus, Quarantined, ReplayAnswer, StateLock,
+    BatchKey, BatchRecord, CatalogState, CatalogStatus, Ledger, PipelineState, PipelineStatus, Quarantined,
+    ReplayAnswer, StateLock,
 };
 use lakeward_journal::Journal;
 use lakeward_model::Offset;
@@ -42,9 +43,20 @@ impl Offline {
             let oldest =
                 pending.then(|| self.journal.received_at(&progress.stream, progress.delivered_to)).flatten();
             let lag = oldest.map_or(Duration::ZERO, |oldest| SystemClock.now().since(oldest));
-            PipelineStatus::new(pipeline, String::new(), &progress, end, lag, PipelineState::Idle)
+            let catalog = self.catalog(&pipeline)?;
+            let idle = PipelineState::Idle;
+            let status = PipelineStatus::new(pipeline, String::new(), &progress, end, lag, idle);
+            Ok(PipelineStatus { catalog, ..status })
         });
-        Ok(status.collect())
+        status.collect()
+    }
+
+    /// How far the pipeline's catalog is, if it has one.
+    fn catalog(&self, pipeline: &str) -> anyhow::Result<Option<CatalogStatus>> {
+        let Some(place) = self.ledger.catalog(pipeline)? else { return Ok(None) };
+        let batches = self.ledger.catalog_behind(pipeline, &place)?;
+        let state = if batches == 0 { CatalogState::UpToDate } else { CatalogState::Behind { batches } };
+        Ok(Some(CatalogStatus { name: place.catalog, state, notes: Vec::new() }))
     }
 
     /// Committed batches, those behind `after`.

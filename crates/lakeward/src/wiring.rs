@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use lakeward_columnar::shape::Lambda;
 use lakeward_columnar::transform::{Transform, TransformError};
+use lakeward_connectors::catalogs::glue::Glue;
 use lakeward_connectors::destinations::lake::{Lake, LakeConfig};
 use lakeward_connectors::functions::{self, FunctionConfig};
 use lakeward_engine::lambda::StreamArn;
-use lakeward_engine::{Connectors, Opened};
+use lakeward_engine::{Connectors, Opened, OpenedCatalog};
 use lakeward_model::Function;
 use lakeward_sql::SqlTransform;
 use serde::Deserialize;
 
-use crate::config::{Config, DestinationConfig};
+use crate::config::{CatalogConfig, Config, DestinationConfig};
 
 /// A destination as pipelines carry it.
 #[derive(Deserialize)]
@@ -83,9 +84,18 @@ pub(crate) fn connectors(config: &Config) -> Connectors {
             Ok(Opened { name: lake.to_string(), destination: Arc::new(lake) })
         }),
         function: Arc::new(move |pipeline, function| functions.open(pipeline, function)),
+        catalog: Arc::new(open_catalog),
         arn,
         sql: Arc::new(compile_sql),
     }
+}
+
+/// Opens a pipeline's catalog.
+fn open_catalog(config: &serde_json::Value, pipeline: &str) -> Result<OpenedCatalog, String> {
+    let CatalogConfig::Glue(config) = CatalogConfig::deserialize(config)
+        .map_err(|error| format!("this release does not know the catalog: {error}"))?;
+    let glue = Glue::open(&config, pipeline).map_err(|error| error.to_string())?;
+    Ok(OpenedCatalog { name: glue.to_string(), catalog: Arc::new(glue) })
 }
 
 /// A function that a Firehose client named.

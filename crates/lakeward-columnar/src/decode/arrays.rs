@@ -12,7 +12,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use super::node::{NodeId, ROOT, Text, Values, last};
 use super::{Decoded, Decoder};
-use crate::schema::{Column, ColumnType, RESCUED, TableSchema};
+use crate::schema::{Column, ColumnType, RESCUED, TableSchema, ToArrow, ToArrowType};
 
 impl Decoder {
     /// Ends the batch.

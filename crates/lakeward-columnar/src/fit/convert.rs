@@ -18,7 +18,7 @@ use crate::decode::exact::Exact;
 use crate::decode::special::{self, Special};
 use crate::encode::EncodeError;
 use crate::encode::json::Value;
-use crate::schema::{ColumnType, JSON_METADATA};
+use crate::schema::{ColumnType, JSON_METADATA, ToArrowType};
 
 const DAY: i64 = 86_400_000_000;
 

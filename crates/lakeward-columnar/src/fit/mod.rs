@@ -48,7 +48,7 @@ use self::rescue::Rescues;
 use crate::dotted::{collide, join};
 use crate::encode::EncodeError;
 use crate::encode::json::Value;
-use crate::schema::{Column, ColumnType, RESCUED, TableSchema};
+use crate::schema::{Column, ColumnType, RESCUED, TableSchema, ToArrow, ToArrowType};
 use crate::shape::Contract;
 
 /// How to fit rows.

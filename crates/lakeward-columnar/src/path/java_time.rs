@@ -15,12 +15,15 @@ mod format;
 #[cfg(test)]
 mod tests;
 
+use lakeward_model::TimeStep;
+
 /// In microseconds: every zone's offset is a multiple of it today.
 pub(super) const QUARTER_HOUR: i64 = 900_000_000;
 
 /// A parsed pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
+    text: String,
     items: Vec<Item>,
 }
 
@@ -148,13 +151,41 @@ impl Pattern {
                 other => literal(&mut items, other),
             }
         }
-        if items.is_empty() { Err(PatternError::Empty) } else { Ok(Self { items }) }
+        if items.is_empty() { Err(PatternError::Empty) } else { Ok(Self { text: text.into(), items }) }
     }
 
     /// The default that Firehose appends: `yyyy/MM/dd/HH/`.
     #[must_use]
     pub fn firehose_default() -> Self {
         Self::parse("yyyy/MM/dd/HH/").expect("the pattern is valid")
+    }
+
+    /// As it was written.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The units that it shows as numbers, each with its least digits; `None`
+    /// if it shows anything else but literal text.
+    pub(super) fn units(&self) -> Option<Vec<(TimeStep, usize)>> {
+        let fields = self.items.iter().filter_map(|item| match item {
+            Item::Literal(_) => None,
+            Item::Field(field, style) => Some((*field, *style)),
+        });
+        fields
+            .map(|(field, style)| {
+                let Style::Number(digits) = style else { return None };
+                Some(match field {
+                    Field::Year | Field::YearOfEra if digits == 4 => (TimeStep::Year, digits),
+                    Field::Month => (TimeStep::Month, digits),
+                    Field::DayOfMonth => (TimeStep::Day, digits),
+                    Field::Hour24 => (TimeStep::Hour, digits),
+                    Field::Minute => (TimeStep::Minute, digits),
+                    Field::Second => (TimeStep::Second, digits),
+                    _ => return None,
+                })
+            })
+            .collect()
     }
 
     /// The stretch of time, in microseconds, inside which only a change of the

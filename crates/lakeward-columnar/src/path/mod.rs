@@ -19,6 +19,7 @@
 pub mod escape;
 pub mod instant;
 pub mod java_time;
+mod layout;
 mod naming;
 mod partition;
 mod template;
@@ -27,6 +28,7 @@ mod template;
 mod tests;
 
 pub use java_time::{Pattern, PatternError};
+pub use layout::{Layout, LayoutError};
 pub use naming::object_name;
 pub(crate) use partition::{Column, find, time_type};
 pub use partition::{MISSING, Partition, Place, key_columns, partition};

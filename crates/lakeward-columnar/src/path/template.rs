@@ -299,6 +299,10 @@ impl Template {
         out
     }
 
+    pub(super) fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
     pub(super) fn events(&self) -> impl Iterator<Item = &Event> {
         self.parts.iter().filter_map(|part| if let Part::Event(event) = part { Some(event) } else { None })
     }

@@ -132,7 +132,7 @@ pub struct BatchRecord {
 }
 
 /// A batch's place among the committed ones: they are ordered by it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchKey {
     /// The pipeline.
     pub pipeline: String,

@@ -15,7 +15,9 @@
 //! | `schema_versions` | pipeline, version    | `TableSchema`   |
 //! | `batches`   | pipeline, incarnation or replay, first offset | [`BatchRecord`] |
 //! | `replays`, `replay_records`, `replayed` | see [`replays`] | |
+//! | `catalog`, `commits` | see [`catalog`] | |
 
+pub mod catalog;
 mod entries;
 mod replays;
 
@@ -122,6 +124,7 @@ impl Ledger {
         write.open_table(BATCHES)?;
         write.open_table(SCHEMA_VERSIONS)?;
         replays::make_tables(&write)?;
+        catalog::make_tables(&write)?;
         write.commit()?;
         Ok(Self { database })
     }
@@ -155,6 +158,7 @@ impl Ledger {
                 write.open_table(table)?.remove(name)?;
             }
             write.open_table(SCHEMA_VERSIONS)?.retain_in((name, 0)..=(name, u64::MAX), |_, _| false)?;
+            catalog::forget(write, name)?;
             replays::forget(write, name)
         })
     }
@@ -226,6 +230,7 @@ impl Ledger {
         self.write(|write| {
             write.open_table(PLANS)?.remove(name)?;
             replays::forget(write, name)?;
+            catalog::restarted(write, name)?;
             put(write, PROGRESS, name, &progress)
         })?;
         Ok(progress)
@@ -379,6 +384,7 @@ impl Ledger {
             let value = render("batches", record)?;
             let key = (name, record.source().as_u128(), record.span.from.0);
             write.open_table(BATCHES)?.insert(key, value.as_slice())?;
+            catalog::committed(write, name, now.revision, record)?;
             after = Some(now);
             Ok(())
         })?;

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::catalog::MemoryCatalog;
 use bytes::Bytes;
 use lakeward_columnar::shape::{FileCompression, Output, Shape};
 use lakeward_engine::{
-    AutoPipeline, BatchLimits, Connectors, Engine, EngineOptions, OpenEngineError, Opened, PipelineSpec,
-    PipelineStatus,
+    AutoPipeline, BatchLimits, Connectors, Engine, EngineOptions, OpenEngineError, Opened, OpenedCatalog,
+    PipelineSpec, PipelineStatus,
 };
 use lakeward_model::clock::SystemClock;
 use lakeward_model::conformance::{Fault, Faulty, MemoryDestination};
@@ -17,18 +18,23 @@ use lakeward_model::{Origin, Records, RequestKey, Role, StreamName};
 
 /// The lakes of a test, by name; each with its script of faults.
 #[derive(Clone, Default)]
-pub(crate) struct Lakes(Arc<BTreeMap<&'static str, Arc<Faulty<MemoryDestination>>>>);
+pub(crate) struct Lakes(Arc<BTreeMap<&'static str, Arc<Faulty<MemoryDestination>>>>, Arc<MemoryCatalog>);
 
 impl Lakes {
     pub(crate) fn new(names: &[&'static str]) -> Self {
         let lake = |name: &&'static str| (*name, Arc::new(Faulty::new(MemoryDestination::default(), [])));
-        Self(Arc::new(names.iter().map(lake).collect()))
+        Self(Arc::new(names.iter().map(lake).collect()), Arc::default())
     }
 
     pub(crate) fn faults(&self, name: &str, faults: impl IntoIterator<Item = Fault>) {
         for fault in faults {
             self.0[name].then(fault);
         }
+    }
+
+    /// The catalog of every pipeline that has one.
+    pub(crate) fn catalog(&self) -> &MemoryCatalog {
+        &self.1
     }
 
     pub(crate) fn lake(&self, name: &str) -> &Faulty<MemoryDestination> {
@@ -74,12 +80,13 @@ pub(crate) fn pipeline(name: &str, stream: &str, lake: &str) -> PipelineSpec {
         },
         batch: BatchLimits { bytes: 1 << 20, records: 10, age: Duration::from_millis(20) },
         destination: serde_json::json!(lake),
+        catalog: None,
         owner: None,
     }
 }
 
 pub(crate) fn options(state: &Path, lakes: &Lakes) -> EngineOptions {
-    let lakes = lakes.clone();
+    let (lakes, catalog) = (lakes.clone(), Arc::clone(&lakes.1));
     EngineOptions {
         state: state.to_path_buf(),
         journal: lakeward_journal::Options { segment_bytes: 1 << 20, ..lakeward_journal::Options::default() },
@@ -96,6 +103,10 @@ pub(crate) fn options(state: &Path, lakes: &Lakes) -> EngineOptions {
                 })
             }),
             function: Arc::new(|_, _| unreachable!("there is no function here")),
+            catalog: Arc::new(move |name, _| {
+                let name = name.as_str().unwrap_or_default().to_string();
+                Ok(OpenedCatalog { catalog: Arc::<MemoryCatalog>::clone(&catalog), name })
+            }),
             arn: lakeward_engine::lambda::StreamArn {
                 region: "us-east-1".into(),
                 account_id: "000000000000".into(),

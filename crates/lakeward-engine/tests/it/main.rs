@@ -2,6 +2,7 @@
 //! exactly once.
 
 mod bench;
+mod catalog;
 mod dedup;
 mod delivery;
 mod pipelines;

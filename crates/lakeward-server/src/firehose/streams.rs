@@ -166,6 +166,7 @@ impl Api {
             shape: s3.shape(name, document.version)?,
             batch: s3.limits(),
             destination: (self.bucket_destination)(s3.bucket()),
+            catalog: None,
             owner: Some(document.into_owner()),
         })
     }

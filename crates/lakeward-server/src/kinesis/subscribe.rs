@@ -101,7 +101,11 @@ impl Drop for Held {
 }
 
 impl Api {
-    pub(super) async fn subscribe(self: &Arc<Self>, input: &Value, encoding: Encoding) -> Result<Reply, Fault> {
+    pub(super) async fn subscribe(
+        self: &Arc<Self>,
+        input: &Value,
+        encoding: Encoding,
+    ) -> Result<Reply, Fault> {
         let (target, wanted) = self.consumer_of(input)?;
         let names = target.names();
         let live = self.live(&target).await?;

@@ -51,6 +51,7 @@ pub(crate) fn pipeline(stream: &str) -> PipelineSpec {
         shape: lakeward_columnar::shape::Shape::default(),
         batch: BatchLimits::default(),
         destination: json!({"type": "lake", "url": "s3://configured-bucket/"}),
+        catalog: None,
         owner: None,
     }
 }
@@ -79,6 +80,7 @@ pub(crate) async fn start(dir: &std::path::Path, setup: Setup) -> Server {
                 Ok(Opened { destination: Arc::new(MemoryDestination::default()), name: "memory".to_owned() })
             }),
             function: Arc::new(|_, _| Ok(Arc::new(Nobody))),
+            catalog: Arc::new(|_, _| unreachable!("there is no catalog here")),
             arn: lakeward_engine::lambda::StreamArn {
                 region: "us-east-1".into(),
                 account_id: "000000000000".into(),

@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, Tim
 use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use futures::{StreamExt, TryStreamExt};
-use lakeward_columnar::schema::{JSON_METADATA, TableSchema};
+use lakeward_columnar::schema::{JSON_METADATA, TableSchema, ToArrow};
 use object_store::{ObjectMeta, ObjectStore};
 
 use super::files::{Folder, Kind, Placed, folder_type};

@@ -57,6 +57,7 @@ pub(crate) fn auto_pipeline(dir: &Path, age: Duration) -> AutoPipeline {
             lake.display()
         ))))
         .expect("a destination is plain data"),
+        catalog: None,
         owner: None,
     })
 }

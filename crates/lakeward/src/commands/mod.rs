@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod check;
 pub(crate) mod convert;
+pub(crate) mod ddl;
 pub(crate) mod demo;
 pub(crate) mod dev;
 pub(crate) mod fsck;

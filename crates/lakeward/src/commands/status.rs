@@ -1,6 +1,6 @@
 //! `lakeward status`: what every pipeline has received and delivered.
 
-use lakeward_engine::{PipelineState, PipelineStatus};
+use lakeward_engine::{CatalogState, PipelineState, PipelineStatus};
 
 use super::target::{Inspected, TargetArguments};
 use crate::exit::Code;
@@ -25,6 +25,9 @@ impl Status {
             return Ok(Code::Done);
         }
         out.say(table(&all).to_string());
+        for line in all.iter().flat_map(catalog) {
+            out.say(line);
+        }
         if !running {
             out.say(format!("The service does not run; this is what {} says.", config.state.display()));
         }
@@ -70,4 +73,25 @@ pub(crate) fn table(all: &[PipelineStatus]) -> comfy_table::Table {
         table.add_row(row);
     }
     table
+}
+
+/// What there is to say of a pipeline's catalog.
+fn catalog(status: &PipelineStatus) -> Vec<String> {
+    let Some(catalog) = &status.catalog else { return Vec::new() };
+    let behind = |batches: u64| match batches {
+        1_000.. => String::from("1,000 batches or more"),
+        1 => String::from("1 batch"),
+        batches => format!("{batches} batches"),
+    };
+    let state = match &catalog.state {
+        CatalogState::UpToDate => String::from("up to date"),
+        CatalogState::Behind { batches: 0 } => String::from("being asked"),
+        CatalogState::Behind { batches } => format!("behind by {}", behind(*batches)),
+        CatalogState::Failing { attempts, error, batches } => {
+            format!("failing (try {attempts}, behind by {}): {error}", behind(*batches))
+        }
+    };
+    let head = format!("{}: {} is {state}", status.pipeline, catalog.name);
+    let notes = catalog.notes.iter().map(|note| format!("{}: {}: {note}", status.pipeline, catalog.name));
+    std::iter::once(head).chain(notes).collect()
 }

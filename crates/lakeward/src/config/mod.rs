@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::exit::{Code, coded};
 
 pub(crate) use output::{CompressionName, FormatName, OutputConfig};
-pub(crate) use pipeline::{DestinationConfig, PipelineConfig};
+pub(crate) use pipeline::{CatalogConfig, DestinationConfig, PipelineConfig};
 pub(crate) use stream::StreamConfig;
 
 /// Lakeward's configuration file.

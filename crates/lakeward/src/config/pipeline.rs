@@ -4,10 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use lakeward_columnar::shape::{Processing, Shape};
+use lakeward_columnar::table;
+use lakeward_connectors::catalogs::glue::GlueConfig;
 use lakeward_connectors::destinations::lake::LakeConfig;
 use lakeward_connectors::functions::FunctionConfig;
 use lakeward_engine::{BatchLimits, PipelineSpec};
-use lakeward_model::{StreamName, units};
+use lakeward_model::{StreamName, TableSchema, units};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +63,10 @@ pub(crate) struct PipelineConfig {
     pub(crate) output: OutputConfig,
     /// Where the files go.
     pub(crate) destination: DestinationConfig,
+    /// Where its table and partitions are registered after every batch, so that
+    /// no crawler is needed. Default nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) catalog: Option<CatalogConfig>,
 }
 
 /// When a batch is cut: at whichever limit is reached first.
@@ -92,6 +98,14 @@ impl Default for BatchConfig {
 pub(crate) enum DestinationConfig {
     /// A folder or an object store.
     Lake(LakeConfig),
+}
+
+/// Where tables are registered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum CatalogConfig {
+    /// The AWS Glue Data Catalog.
+    Glue(GlueConfig),
 }
 
 /// How records are packed.
@@ -136,6 +150,14 @@ impl PipelineConfig {
         }
         problems.extend(self.schema.problems(&format!("{path}.schema")));
         problems.extend(self.dedup.iter().flat_map(|dedup| dedup.problems(&format!("{path}.dedup"))));
+        if let Some(CatalogConfig::Glue(glue)) = &self.catalog {
+            if let Err(error) = glue.check() {
+                problems.push(Problem::new(format!("{path}.catalog.{}", error.setting), error.problem));
+            }
+            if let Err(error) = table::layout(&shape, &TableSchema::default()) {
+                problems.push(Problem::new(format!("{path}.catalog"), error.to_string()));
+            }
+        }
         let DestinationConfig::Lake(lake) = &self.destination;
         if let Err(error) = lake.check() {
             problems.push(Problem::new(format!("{path}.destination"), error.to_string()));
@@ -184,6 +206,7 @@ impl PipelineConfig {
             shape: self.shape(),
             batch: BatchLimits { bytes: self.batch.size, records: self.batch.records, age: self.batch.age },
             destination: serde_json::to_value(&self.destination)?,
+            catalog: self.catalog.as_ref().map(serde_json::to_value).transpose()?,
             owner: None,
         })
     }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::{DecodeOptions, Decoded, Decoder};
 use crate::reassemble::{self, canonical, same};
-use crate::schema::{RESCUED, TableSchema};
+use crate::schema::{RESCUED, TableSchema, ToArrow};
 
 /// The records as one block.
 fn block<R: AsRef<[u8]>>(records: &[R]) -> Records {

@@ -172,7 +172,7 @@ fn csv_refuses_what_readers_could_not_read() {
 
 /// A column of every type that a schema knows, the second row null.
 fn every_type() -> RecordBatch {
-    use crate::schema::{Column, ColumnType, TableSchema};
+    use crate::schema::{Column, ColumnType, TableSchema, ToArrow};
     let column = |name: &str, ty| Column { name: name.into(), ty };
     let schema = TableSchema {
         version: 1,

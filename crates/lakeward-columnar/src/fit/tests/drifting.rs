@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use crate::decode::{DecodeOptions, Decoded, Decoder};
 use crate::drifting::{Stream, broken, declared, fault, rows_with_rescues};
 use crate::fit::{FitOptions, fit};
-use crate::schema::{RESCUED, TableSchema};
+use crate::schema::{RESCUED, TableSchema, ToArrow};
 use crate::shape::Contract;
 
 fn decode(options: DecodeOptions, texts: &[String]) -> Decoded {

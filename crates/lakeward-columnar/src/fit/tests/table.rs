@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::fit::{FitOptions, Fitted, fit};
 use crate::reassemble;
-use crate::schema::{JSON_METADATA, RESCUED, TableSchema};
+use crate::schema::{JSON_METADATA, RESCUED, TableSchema, ToArrow};
 use crate::shape::Contract;
 
 fn schema(columns: Value) -> TableSchema {

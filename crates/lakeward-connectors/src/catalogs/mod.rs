@@ -1,0 +1,4 @@
+//! Catalogs: where readers look up tables.
+
+pub mod glue;
+pub mod hive;
