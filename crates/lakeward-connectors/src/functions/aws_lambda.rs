@@ -4,11 +4,7 @@
 //! credentials need anyway, costs less than the service's whole SDK.
 
 use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aws_credential_types::Credentials;
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
-use aws_sigv4::sign::v4;
 use bytes::Bytes;
 use lakeward_model::clock::{Clock, SystemClock};
 use lakeward_model::{Function, InvokeFailure, InvokeFailureKind};
@@ -21,6 +17,7 @@ use super::failures::{self, TOO_LARGE};
 use super::http::{self, FUNCTION_ERROR_HEADER};
 use super::{FunctionConfig, FunctionConfigError};
 use crate::aws_credentials::{AwsCredentials, Identity, NoCredentials};
+use crate::aws_signature::{NotSigned, signature};
 
 /// What stays as it is in a segment of a path (RFC 3986, unreserved).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -102,12 +99,14 @@ impl fmt::Debug for Lambda {
 impl Function for Lambda {
     async fn invoke(&self, event: Bytes) -> Result<Bytes, InvokeFailure> {
         let credentials = self.credentials.fetch().await.map_err(no_credentials)?;
-        let now = UNIX_EPOCH + Duration::from_micros(SystemClock.now().micros().try_into().unwrap_or(0));
+        let scope = ("lambda", self.region.as_str());
+        let signed = signature(&self.url, scope, &HEADERS, &event, credentials, SystemClock.now())
+            .map_err(|error| not_signed(&error))?;
         let mut request = self.client.post(&self.url);
         for (name, value) in HEADERS {
             request = request.header(name, value);
         }
-        for (name, value) in signature(&self.url, &self.region, credentials, now, &event)? {
+        for (name, value) in signed {
             request = request.header(name, value);
         }
         let answer =
@@ -121,35 +120,8 @@ impl Function for Lambda {
     }
 }
 
-/// The headers that sign a call.
-fn signature(
-    url: &str,
-    region: &str,
-    credentials: Credentials,
-    now: SystemTime,
-    body: &[u8],
-) -> Result<Vec<(String, String)>, InvokeFailure> {
-    let refused = |error: &dyn fmt::Display| {
-        InvokeFailure::new(
-            InvokeFailureKind::Refused,
-            "Lambda.InvokeAccessDenied",
-            format!("the call cannot be signed: {error}"),
-        )
-    };
-    let identity = credentials.into();
-    let params = v4::SigningParams::builder()
-        .identity(&identity)
-        .region(region)
-        .name("lambda")
-        .time(now)
-        .settings(SigningSettings::default())
-        .build()
-        .map_err(|error| refused(&error))?
-        .into();
-    let request = SignableRequest::new("POST", url, HEADERS.into_iter(), SignableBody::Bytes(body))
-        .map_err(|error| refused(&error))?;
-    let (instructions, _) = sign(request, &params).map_err(|error| refused(&error))?.into_parts();
-    Ok(instructions.headers().map(|(name, value)| (name.into(), value.into())).collect())
+fn not_signed(error: &NotSigned) -> InvokeFailure {
+    InvokeFailure::new(InvokeFailureKind::Refused, "Lambda.InvokeAccessDenied", error.to_string())
 }
 
 /// An error of the service: `x-amzn-errortype: Name:url`, or `__type` or
@@ -244,6 +216,9 @@ fn environment(name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use aws_credential_types::Credentials;
+    use lakeward_model::Timestamp;
+
     use super::*;
     use InvokeFailureKind::{Refused, TooLarge, Unavailable};
 
@@ -316,8 +291,9 @@ mod tests {
             "test",
         );
         let url = "https://lambda.us-east-1.amazonaws.com/2015-03-31/functions/f%3Alive/invocations";
-        let at = UNIX_EPOCH + Duration::from_secs(1_440_938_160);
-        let headers = signature(url, "us-east-1", credentials, at, b"{}").expect("signed");
+        let at = Timestamp(1_440_938_160_000_000);
+        let headers =
+            signature(url, ("lambda", "us-east-1"), &HEADERS, b"{}", credentials, at).expect("signed");
         let authorization = &headers.iter().find(|(name, _)| name == "authorization").expect("signed").1;
         assert_eq!(
             authorization,
