@@ -9,6 +9,7 @@ pub mod clock;
 mod failure;
 mod function;
 pub mod ids;
+pub mod kpl;
 pub mod limits;
 mod position;
 mod record;
