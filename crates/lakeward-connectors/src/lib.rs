@@ -8,3 +8,4 @@ mod aws_signature;
 pub mod catalogs;
 pub mod destinations;
 pub mod functions;
+pub mod sources;

@@ -23,6 +23,8 @@ pub mod units;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
+use std::time::Duration;
+
 pub use batch::{
     Batch, BatchId, ContentEncoding, DataFile, DeliveredFile, Format, LakePath, LakePathError, Receipt, Role,
 };
@@ -53,13 +55,29 @@ pub trait Destination: Send + Sync + std::fmt::Debug {
 }
 
 /// Where records are pulled from.
+///
+/// The caller stores each page's records and its cursor in one journal frame
+/// and then asks for the page behind that cursor. It asks with the cursor that
+/// the journal has last: one that differs from what was handed out last tells
+/// the source that the page was not stored, and it starts again from there.
 #[async_trait::async_trait]
 pub trait Source: Send + std::fmt::Debug {
-    /// Fetches the page that follows `cursor` (the start, if `None`).
+    /// Fetches the page that follows `cursor` (the start, if `None`). Answers
+    /// within a few seconds also when there is nothing: then with no records
+    /// and the same cursor.
+    ///
+    /// A source that must not lose its start hands out a first cursor without
+    /// records. Dropping the future loses nothing that a poll with the last
+    /// stored cursor would not bring back.
     ///
     /// # Errors
-    /// A [`Failure`]; the caller asks again with the same cursor.
+    /// A [`Failure`]; the caller asks again with the same cursor, after a pause.
     async fn poll(&mut self, cursor: Option<&Cursor>) -> Result<Page, Failure>;
+
+    /// No poll comes any more, and every page that was handed out is stored:
+    /// gives back what others could go on with. A source that is never closed
+    /// loses nothing; others only wait longer.
+    async fn close(&mut self);
 }
 
 /// What a [`Source`] answers: records, and the cursor that is stored in the
@@ -68,6 +86,13 @@ pub trait Source: Send + std::fmt::Debug {
 pub struct Page {
     /// The records, possibly none.
     pub records: Records,
-    /// Where the next page starts.
+    /// Where the next page starts. Without records and equal to the cursor of
+    /// the poll, nothing need be stored.
     pub next: Cursor,
+    /// How far the slowest part of the source is behind its newest record, as
+    /// far as it is known.
+    pub behind: Option<Duration>,
+    /// Something that a person should know although it goes on: records that
+    /// are gone for good, one part that cannot be read.
+    pub trouble: Option<String>,
 }

@@ -1,0 +1,3 @@
+//! Where records are pulled from.
+
+pub mod kinesis;
