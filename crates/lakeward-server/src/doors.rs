@@ -17,6 +17,7 @@ use crate::auth::Gate;
 use crate::body::{self, Budget};
 use crate::config::{ServerConfig, ServerLimits};
 use crate::firehose::{self, fault::Fault};
+use crate::launchdarkly::{self, EventsDoor};
 use crate::rate::Rate;
 use crate::refusal::{Refusal, set_retry_after};
 use crate::serve::Backend;
@@ -32,13 +33,19 @@ pub(crate) struct Doors {
     pub(crate) clock: SharedClock,
     rate: Option<Rate>,
     pub(crate) control: Control,
+    pub(crate) launchdarkly: EventsDoor,
     firehose: firehose::Api,
     metrics: Option<PrometheusHandle>,
     shutdown: CancellationToken,
 }
 
 impl Doors {
-    pub(crate) fn new(config: &ServerConfig, backend: Backend, shutdown: CancellationToken) -> Self {
+    pub(crate) fn new(
+        config: &ServerConfig,
+        backend: Backend,
+        launchdarkly: EventsDoor,
+        shutdown: CancellationToken,
+    ) -> Self {
         let Backend { intake, control, clock, metrics, bucket_destination } = backend;
         let identity = (config.account_id.clone(), config.region.clone(), config.firehose_strict);
         let firehose = firehose::Api::new(
@@ -56,6 +63,7 @@ impl Doors {
             intake,
             clock,
             control,
+            launchdarkly,
             firehose,
             metrics,
             shutdown,
@@ -74,6 +82,7 @@ impl Doors {
             .route("/v1/pipelines/{name}/replayed", get(replay::replayed))
             .route("/v1/pipelines/{name}/schemas", get(replay::schemas))
             .route("/v1/batches", get(inspect::batches))
+            .merge(launchdarkly::routes())
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(ready))
             .route("/metrics", get(prometheus))

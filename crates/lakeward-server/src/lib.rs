@@ -20,6 +20,7 @@ mod events;
 mod firehose;
 mod inflate;
 mod inspect;
+mod launchdarkly;
 mod rate;
 mod refusal;
 mod replay;
@@ -29,4 +30,5 @@ mod split;
 
 pub use config::{AuthConfig, ServerConfig, ServerLimits, SigV4Key, TlsConfig};
 pub use firehose::BucketDestination;
+pub use launchdarkly::LaunchDarklyConfig;
 pub use serve::{Backend, Running, ServeError, serve};

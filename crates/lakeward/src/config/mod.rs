@@ -17,7 +17,7 @@ use std::time::Duration;
 use lakeward_connectors::destinations::lake::LakeConfig;
 use lakeward_connectors::functions::FunctionConfig;
 use lakeward_model::units;
-use lakeward_server::{AuthConfig, ServerConfig, ServerLimits, TlsConfig};
+use lakeward_server::{AuthConfig, LaunchDarklyConfig, ServerConfig, ServerLimits, TlsConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +46,8 @@ pub(crate) struct Config {
     pub(crate) limits: ServerLimits,
     /// The Firehose API.
     pub(crate) firehose: FirehoseConfig,
+    /// The door for LaunchDarkly's SDKs.
+    pub(crate) launchdarkly: LaunchDarklyConfig,
     /// How long a stop may take to deliver what is pending. What is not
     /// delivered by then stays in the journal. Default `30s`.
     #[serde(with = "units::duration")]
@@ -65,6 +67,7 @@ impl Default for Config {
             auth: AuthConfig::default(),
             limits: ServerLimits::default(),
             firehose: FirehoseConfig::default(),
+            launchdarkly: LaunchDarklyConfig::default(),
             drain_grace: Duration::from_secs(30),
             pipelines: Vec::new(),
         }
@@ -271,6 +274,7 @@ impl Config {
             account_id: self.firehose.account_id.clone(),
             region: self.firehose.region.clone(),
             firehose_strict: self.firehose.strict,
+            launchdarkly: self.launchdarkly.clone(),
             ..ServerConfig::default()
         }
     }
