@@ -144,4 +144,5 @@ def test_a_hook_fits_this_sdk():
     assert hook.after_evaluation(series, {}, EvaluationDetail("x", 0, {"kind": "OFF"})) == {}
     assert hook.after_evaluation(None, {}, None) == {}, "nothing that comes raises"
     assert hook.close(5)
-    assert hook.counters.recorded == hook.counters.sent == 1
+    counters = hook.counters
+    assert (counters.recorded, counters.sent, counters.dropped_invalid) == (2, 1, 1)

@@ -66,8 +66,8 @@ class Recorder:
                 self._outbox.put(
                     Evaluation(now, series.key, series.context, detail.value, detail.variation_index, reason)
                 )
-        except Exception:  # pylint: disable=broad-except
-            pass
+        except Exception as error:  # pylint: disable=broad-except
+            self._outbox.invalid(error)
 
     @property
     def dropped(self) -> int:

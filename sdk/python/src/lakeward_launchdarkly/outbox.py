@@ -130,6 +130,13 @@ class Outbox:
                 self._wake.notify_all()
             return True
 
+    def invalid(self, error: Exception) -> None:
+        """Counts what could not even be put."""
+        with self._wake:
+            self._recorded += 1
+            self._invalid += 1
+        self._warn("invalid", "an event could not be written as JSON: %r", error)
+
     def _start_thread(self) -> None:
         self._thread = threading.Thread(target=self._run, name="lakeward-launchdarkly", daemon=True)
         self._thread.start()
@@ -213,7 +220,9 @@ class Outbox:
             if items is None:
                 return
             for batch in self._batches(items):
-                self._deliver(batch)
+                if not self._deliver(batch):
+                    # What is left is counted by `close`.
+                    return
 
     def _take(self) -> Optional[List[Any]]:
         """The next items, when there are enough or they are old enough."""
@@ -253,8 +262,9 @@ class Outbox:
         if batch:
             yield batch
 
-    def _deliver(self, lines: Sequence[bytes]) -> None:
-        """Sends a batch, again and again until it is there, refused or late."""
+    def _deliver(self, lines: Sequence[bytes]) -> bool:
+        """Sends a batch, again and again until it is there or refused; whether
+        there was time for it."""
         key = str(uuid.uuid4())
         pause = _PAUSE_MIN
         while not self._is_abandoned:
@@ -267,7 +277,7 @@ class Outbox:
             if outcome.rejected:
                 self._warn("rejected", "%d events were refused for good: %s", outcome.rejected, outcome.why)
             if not outcome.retry:
-                return
+                return True
             lines = outcome.retry
             self._warn("retry", "%d events are sent again: %s", len(lines), outcome.why)
             with self._wake:
@@ -277,8 +287,8 @@ class Outbox:
                 wait = max(wait, min(outcome.wait, _ASKED_MAX))
             pause = min(pause * 2, _PAUSE_MAX)
             if not self._pause(wait):
-                self._settle(closed=len(lines))
-                return
+                break
+        return False
 
     def _pause(self, seconds: float) -> bool:
         """Waits, shorter when the end has begun; whether there is time left."""
@@ -294,15 +304,14 @@ class Outbox:
                 self._wake.wait(min(end, self._deadline) - now)
         return False
 
-    def _settle(self, sent: int = 0, rejected: int = 0, closed: int = 0, invalid: int = 0) -> None:
+    def _settle(self, sent: int = 0, rejected: int = 0, invalid: int = 0) -> None:
         with self._wake:
             if self._is_abandoned:
                 return
             self._sent += sent
             self._rejected += rejected
-            self._closed += closed
             self._invalid += invalid
-            done = sent + rejected + closed + invalid
+            done = sent + rejected + invalid
             self._in_flight -= done
             self._settled += done
             self._wake.notify_all()
