@@ -31,7 +31,7 @@ use tokio::task::JoinHandle;
 use crate::body;
 use crate::doors::{Doors, finish_refused};
 use crate::events::encoding;
-use crate::inflate::inflate;
+use crate::inflate::{Encoding, inflate};
 use crate::refusal::Refusal;
 use crate::split;
 
@@ -150,7 +150,8 @@ async fn take(
     let (bytes, mut reservation) =
         inflate(encoding, Bytes::clone(&sent), limits.decompressed_bytes, reservation).await?;
     if let Some(stream) = stream {
-        reservation.grow(bytes.len() * 2)?;
+        let packed = if encoding == Encoding::Identity { 0 } else { sent.len() };
+        reservation.grow(packed + bytes.len() * 2)?;
         let records: Records = split::values(&bytes, limits.records_per_request)?;
         drop(bytes);
         if !records.is_empty() {
