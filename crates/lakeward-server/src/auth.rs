@@ -14,6 +14,7 @@ pub(crate) struct Gate {
     open: bool,
     bearer_tokens: Vec<Secret>,
     firehose_access_keys: Vec<Secret>,
+    sdk_keys: Vec<Secret>,
     verifier: Verifier,
 }
 
@@ -21,9 +22,10 @@ impl Gate {
     pub(crate) fn new(config: &ServerConfig) -> Self {
         let AuthConfig { sigv4_keys, bearer_tokens, firehose_access_keys } = config.auth.clone();
         Self {
-            open: config.open || config.auth.is_empty(),
+            open: config.open || !config.names_somebody(),
             bearer_tokens,
             firehose_access_keys,
+            sdk_keys: config.launchdarkly.sdk_keys.clone(),
             verifier: Verifier::new(sigv4_keys),
         }
     }
@@ -41,6 +43,18 @@ impl Gate {
     pub(crate) fn access_key(&self, headers: &HeaderMap) -> bool {
         let key = headers.get("x-amz-firehose-access-key");
         self.open || key.is_some_and(|k| known(&self.firehose_access_keys, k.as_bytes()))
+    }
+
+    /// Whether a LaunchDarkly SDK has a key that we know: in its header, or, if
+    /// it runs in a browser, in the path.
+    pub(crate) fn sdk_key(&self, headers: &HeaderMap, client_side_id: Option<&str>) -> bool {
+        // Old SDKs say `api_key` before it.
+        let given = headers.get("authorization").map(|v| {
+            let bytes = v.as_bytes();
+            bytes.strip_prefix(b"api_key ").unwrap_or(bytes).trim_ascii()
+        });
+        let given = given.or(client_side_id.map(str::as_bytes));
+        self.open || given.is_some_and(|k| known(&self.sdk_keys, k))
     }
 
     /// Checks the signature of a request to an AWS API.

@@ -10,6 +10,8 @@ use lakeward_model::{Secret, units};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::launchdarkly::LaunchDarklyConfig;
+
 /// Record positions in a body are 32 bits wide; this stays well below.
 const BODY_BYTES_MAX: u64 = 1 << 30;
 
@@ -40,6 +42,8 @@ pub struct ServerConfig {
     pub firehose_strict: bool,
     /// The Kinesis API.
     pub kinesis: KinesisConfig,
+    /// The door for LaunchDarkly's SDKs.
+    pub launchdarkly: LaunchDarklyConfig,
     /// Takes any credentials or none; for development, on a loopback address
     /// only. Default false.
     pub open: bool,
@@ -61,6 +65,7 @@ impl Default for ServerConfig {
             region: String::from("us-east-1"),
             firehose_strict: true,
             kinesis: KinesisConfig::default(),
+            launchdarkly: LaunchDarklyConfig::default(),
             open: false,
             grace: Duration::from_secs(10),
         }
@@ -68,6 +73,12 @@ impl Default for ServerConfig {
 }
 
 impl ServerConfig {
+    /// Whether anybody is named who may come in, so that others may not.
+    #[must_use]
+    pub fn names_somebody(&self) -> bool {
+        !self.auth.is_empty() || !self.launchdarkly.sdk_keys.is_empty()
+    }
+
     /// Every rule that the configuration breaks, with the path of the value;
     /// empty if it can be served.
     #[must_use]
@@ -80,7 +91,7 @@ impl ServerConfig {
                     "open",
                     "an open server listens on a loopback address only: set `listen: 127.0.0.1:7171`",
                 );
-            } else if self.auth.is_empty() {
+            } else if !self.names_somebody() {
                 say(
                     "auth",
                     "a server that listens beyond loopback needs authentication: \
@@ -99,6 +110,9 @@ impl ServerConfig {
         }
         if self.auth.firehose_access_keys.iter().any(Secret::is_empty) {
             say("auth.firehose_access_keys", "an access key is empty");
+        }
+        for (path, problem) in self.launchdarkly.problems() {
+            say(&format!("launchdarkly.{path}"), &problem);
         }
         for (path, value) in self.limits.positive() {
             if value == 0 {

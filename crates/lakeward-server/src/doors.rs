@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::Gate;
 use crate::body::{self, Budget};
 use crate::config::{ServerConfig, ServerLimits};
+use crate::launchdarkly::{self, EventsDoor};
 use crate::rate::Rate;
 use crate::refusal::Refusal;
 use crate::serve::Backend;
@@ -33,12 +34,18 @@ pub(crate) struct Doors {
     pub(crate) control: Control,
     pub(crate) firehose: firehose::Api,
     pub(crate) kinesis: Arc<kinesis::Api>,
+    pub(crate) launchdarkly: EventsDoor,
     metrics: Option<PrometheusHandle>,
     shutdown: CancellationToken,
 }
 
 impl Doors {
-    pub(crate) fn new(config: &ServerConfig, backend: Backend, shutdown: CancellationToken) -> Self {
+    pub(crate) fn new(
+        config: &ServerConfig,
+        backend: Backend,
+        launchdarkly: EventsDoor,
+        shutdown: CancellationToken,
+    ) -> Self {
         let Backend { intake, control, streams, clock, metrics, bucket_destination } = backend;
         let identity = (config.account_id.clone(), config.region.clone(), config.firehose_strict);
         let firehose = firehose::Api::new(
@@ -63,6 +70,7 @@ impl Doors {
             intake,
             clock,
             control,
+            launchdarkly,
             firehose,
             kinesis: Arc::new(kinesis),
             metrics,
@@ -82,6 +90,7 @@ impl Doors {
             .route("/v1/pipelines/{name}/replayed", get(replay::replayed))
             .route("/v1/pipelines/{name}/schemas", get(replay::schemas))
             .route("/v1/batches", get(inspect::batches))
+            .merge(launchdarkly::routes())
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(ready))
             .route("/metrics", get(prometheus))

@@ -23,6 +23,7 @@ mod firehose;
 mod inflate;
 mod inspect;
 mod kinesis;
+mod launchdarkly;
 mod rate;
 mod refusal;
 mod replay;
@@ -32,4 +33,5 @@ mod split;
 
 pub use config::{AuthConfig, KinesisConfig, ServerConfig, ServerLimits, SigV4Key, TlsConfig};
 pub use firehose::BucketDestination;
+pub use launchdarkly::LaunchDarklyConfig;
 pub use serve::{Backend, Running, ServeError, serve};

@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{ServerConfig, TlsConfig};
 use crate::doors::Doors;
 use crate::firehose::BucketDestination;
+use crate::launchdarkly::{self, EventsDoor};
 
 /// How long a connection may stay open between requests.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
@@ -39,6 +40,8 @@ const HEADER_BYTES_MAX: u32 = 32 << 10;
 const CONCURRENT_STREAMS: u32 = 64;
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a stop waits for what is to be sent on.
+const FORWARD_GRACE: Duration = Duration::from_secs(3);
 /// Pause after the operating system refused us a connection, for instance
 /// because too many files are open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -128,7 +131,9 @@ pub async fn serve(
     let listen = |cause| ServeError::Listen { address, cause };
     let listener = TcpListener::bind(address).await.map_err(listen)?;
     let addr = listener.local_addr().map_err(listen)?;
-    let router = Doors::new(&config, backend, shutdown.clone()).router();
+    let (events, forward) = EventsDoor::open(&config.launchdarkly)
+        .map_err(|(path, problem)| ServeError::Config { path: format!("launchdarkly.{path}"), problem })?;
+    let router = Doors::new(&config, backend, events, shutdown.clone()).router();
     let front = Front {
         router: TowerToHyperService::new(router),
         tls,
@@ -136,7 +141,16 @@ pub async fn serve(
         header_read_timeout: config.limits.header_read_timeout,
         kill: CancellationToken::new(),
     };
-    let task = tokio::spawn(front.run(listener, shutdown, config.grace));
+    let task = tokio::spawn(async move {
+        front.run(listener, shutdown, config.grace).await;
+        // With the last connection the doors are gone, and with them what
+        // feeds the queue.
+        if let Some(forward) = forward
+            && tokio::time::timeout(FORWARD_GRACE, forward).await.is_err()
+        {
+            tracing::warn!("not everything was sent on to LaunchDarkly; it is safe here");
+        }
+    });
     Ok(Running { addr, task })
 }
 
@@ -286,6 +300,7 @@ fn door(request: &Request<Incoming>) -> (&'static str, HeaderName) {
     match request.uri().path() {
         "/" if target().is_some_and(|t| t.starts_with(crate::kinesis::TARGET_PREFIX)) => ("kinesis", AMAZON),
         "/" => ("firehose", AMAZON),
+        path if launchdarkly::is_ours(path) => ("launchdarkly", OURS),
         path if path.ends_with("/records") => ("events", OURS),
         path if path.starts_with("/firehose/") || path.ends_with("/firehose") => ("delivery", OURS),
         _ => ("operations", OURS),

@@ -7,6 +7,7 @@ mod connections;
 mod delivery;
 mod events;
 mod harness;
+mod launchdarkly;
 mod processors;
 mod puts;
 mod replays;

@@ -18,7 +18,7 @@ use std::time::Duration;
 use lakeward_connectors::destinations::lake::LakeConfig;
 use lakeward_connectors::functions::FunctionConfig;
 use lakeward_model::units;
-use lakeward_server::{AuthConfig, ServerConfig, ServerLimits, TlsConfig};
+use lakeward_server::{AuthConfig, LaunchDarklyConfig, ServerConfig, ServerLimits, TlsConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) firehose: FirehoseConfig,
     /// The Kinesis API.
     pub(crate) kinesis: KinesisConfig,
+    /// The door for LaunchDarkly's SDKs.
+    pub(crate) launchdarkly: LaunchDarklyConfig,
     /// How long a stop may take to deliver what is pending. What is not
     /// delivered by then stays in the journal. Default `30s`.
     #[serde(with = "units::duration")]
@@ -73,6 +75,7 @@ impl Default for Config {
             limits: ServerLimits::default(),
             firehose: FirehoseConfig::default(),
             kinesis: KinesisConfig::default(),
+            launchdarkly: LaunchDarklyConfig::default(),
             drain_grace: Duration::from_secs(30),
             streams: Vec::new(),
             pipelines: Vec::new(),
@@ -303,6 +306,7 @@ impl Config {
                 throttle: self.kinesis.throttle,
                 shards: self.streams.iter().map(|stream| (stream.name.to_string(), stream.shards)).collect(),
             },
+            launchdarkly: self.launchdarkly.clone(),
             ..ServerConfig::default()
         }
     }

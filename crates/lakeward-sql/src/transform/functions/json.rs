@@ -1,8 +1,9 @@
-//! JSON text to columns: `json_get…`, `json_array`.
+//! JSON text to columns: `json_get…`, `json_array`, `json_entries`.
 //!
 //! What is not JSON, or has nothing at the path, is NULL. The first of two
 //! equal keys counts, as in the decoder.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -35,7 +36,9 @@ pub(super) fn all() -> Vec<ScalarUDF> {
     let gets = [Kind::Json, Kind::Text, Kind::Int, Kind::Float, Kind::Bool];
     gets.into_iter()
         .map(|kind| ScalarUDF::new_from_impl(Get { kind, signature: variadic() }))
-        .chain([ScalarUDF::new_from_impl(Elements { signature: Signature::any(1, Volatility::Immutable) })])
+        .chain([Parts::Array, Parts::Object].map(|of| {
+            ScalarUDF::new_from_impl(Elements { of, signature: Signature::any(1, Volatility::Immutable) })
+        }))
         .collect()
 }
 
@@ -133,16 +136,29 @@ impl ScalarUDFImpl for Get {
     }
 }
 
-/// `json_array(text)`: the elements of a JSON array, as JSON texts. Text that
-/// is not an array fails, so that no record vanishes in an `unnest`.
+/// What is taken apart into a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Parts {
+    Array,
+    Object,
+}
+
+/// `json_array(text)`: the elements of a JSON array, as JSON texts.
+/// `json_entries(text)`: the entries of a JSON object, as JSON texts
+/// `{"key":…,"value":…}`. Text that is something else fails, so that no record
+/// vanishes in an `unnest`.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Elements {
+    of: Parts,
     signature: Signature,
 }
 
 impl ScalarUDFImpl for Elements {
     fn name(&self) -> &str {
-        "json_array"
+        match self.of {
+            Parts::Array => "json_array",
+            Parts::Object => "json_entries",
+        }
     }
 
     fn signature(&self) -> &Signature {
@@ -150,12 +166,16 @@ impl ScalarUDFImpl for Elements {
     }
 
     fn return_type(&self, args: &[DataType]) -> Result<DataType> {
-        check_text("json_array", args.first())?;
+        check_text(self.name(), args.first())?;
         Ok(DataType::List(Arc::new(json_field(Field::LIST_FIELD_DEFAULT_NAME))))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        Ok(ColumnarValue::Array(arrays(&args.args[0].to_array(args.number_rows)?)?))
+        let array = args.args[0].to_array(args.number_rows)?;
+        Ok(ColumnarValue::Array(match self.of {
+            Parts::Array => arrays(&array)?,
+            Parts::Object => objects(&array)?,
+        }))
     }
 }
 
@@ -178,6 +198,58 @@ pub(in crate::transform) fn arrays(array: &ArrayRef) -> Result<ArrayRef> {
         lists.append(true);
     }
     Ok(Arc::new(lists.finish()))
+}
+
+/// The entries of JSON objects.
+fn objects(array: &ArrayRef) -> Result<ArrayRef> {
+    let array = text_array(array)?;
+    let item = Arc::new(json_field(Field::LIST_FIELD_DEFAULT_NAME));
+    let mut lists = ListBuilder::new(StringBuilder::new()).with_field(item);
+    for text in array.as_string::<i32>() {
+        let Some(text) = text.filter(|text| text.trim_ascii() != "null") else {
+            lists.append_null();
+            continue;
+        };
+        let Ok(Entries(entries)) = serde_json::from_str(text) else {
+            return exec_err!("this is not a JSON object: {}", crate::transform::text::short(text, 80));
+        };
+        for (key, value) in entries {
+            let key = serde_json::Value::String(key);
+            lists.values().append_value(format!("{{\"key\":{key},\"value\":{}}}", value.get()));
+        }
+        lists.append(true);
+    }
+    Ok(Arc::new(lists.finish()))
+}
+
+/// An object's entries in their order, each key once.
+struct Entries<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> serde::Deserialize<'de> for Entries<'de> {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> std::result::Result<Self, D::Error> {
+        reader.deserialize_map(ReadEntries)
+    }
+}
+
+struct ReadEntries;
+
+impl<'de> Visitor<'de> for ReadEntries {
+    type Value = Entries<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
+        let mut seen = HashSet::new();
+        let mut entries = Vec::new();
+        while let Some((key, value)) = map.next_entry::<String, &RawValue>()? {
+            if seen.insert(key.clone()) {
+                entries.push((key, value));
+            }
+        }
+        Ok(Entries(entries))
+    }
 }
 
 fn check_text(name: &str, data_type: Option<&DataType>) -> Result<()> {

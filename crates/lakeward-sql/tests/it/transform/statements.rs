@@ -336,6 +336,16 @@ fn json_text() {
             "{\"p\":\"[1,2]\"}\n{\"p\":\"{}\"}\n",
             "{\"l\":[1,2]}\n! row 1: l: this is not a JSON array: {}",
         ),
+        (
+            "SELECT unnest(json_entries(p)) AS e FROM input",
+            r#"{"p":"{\"b\": {\"x\": 1.50},\"a\\n\\u00e9\":null,\"b\":2}"}"#,
+            "{\"e\":{\"key\":\"b\",\"value\":{\"x\": 1.50}}}\n{\"e\":{\"key\":\"a\\né\",\"value\":null}}",
+        ),
+        (
+            "SELECT json_entries(p) AS l FROM input",
+            "{\"p\":\"{}\"}\n{\"p\":\"null\"}\n{\"p\":\"[1]\"}\n{\"p\":\"{\\\"a\\\":\"}\n",
+            "{\"l\":[]}\n{}\n! row 2: l: this is not a JSON object: [1]\n! row 3: l: this is not a JSON object: {\"a\":",
+        ),
     ]);
     // A column that is kept as JSON text reads like an object.
     let any = "{\"v\":{\"a\":[{\"b\":1}]}}\n{\"v\":[1,2]}\n{\"v\":\"text\"}\n{\"v\":5}\n";

@@ -1,0 +1,4 @@
+import lakeward from './index.cjs';
+
+export const { FirehoseSender, HttpSender, LakewardHook } = lakeward;
+export default lakeward;
