@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import service
+import terraform_schema as terraform_schema_of
 
 TESTS = pathlib.Path(__file__).resolve().parent
 
@@ -65,6 +66,23 @@ def share_copies(folder):
             os.link(seen[key], library)
         else:
             seen[key] = library
+
+
+def terraform_schema(folder):
+    """The provider's schema for what the Terraform files in `folder` declare; None without npm."""
+    if not shutil.which("npm"):
+        return None
+    wanted = terraform_schema_of.kinds(folder)
+    reader = pathlib.Path(terraform_schema_of.__file__).read_bytes()
+
+    def make(place):
+        place.mkdir()
+        run("npm", "pack", "--silent", terraform_schema_of.PACKAGE, cwd=place, env=dict(os.environ))
+        archive = next(place.glob("*.tgz"))
+        terraform_schema_of.write(archive, wanted, place / "schema.json")
+        archive.unlink()
+
+    return made("terraform", reader + repr(wanted).encode(), make) / "schema.json"
 
 
 def tflint():
