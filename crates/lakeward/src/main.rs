@@ -4,6 +4,7 @@ mod audit;
 mod commands;
 mod config;
 mod exit;
+mod notify;
 mod offline;
 mod preview;
 mod quarantine;

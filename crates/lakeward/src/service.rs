@@ -15,6 +15,7 @@ use tracing::{info, warn};
 
 use crate::config::{Config, StreamConfig};
 use crate::exit::{Code, coded};
+use crate::notify::Notify;
 use crate::wiring;
 
 /// A service that accepts and delivers.
@@ -91,9 +92,10 @@ impl Service {
     }
 
     /// Serves until a signal comes, then drains; a second signal stops at once.
-    /// Either way nothing that was acknowledged is lost.
-    pub(crate) async fn until_stopped(self, mut signals: Signals, grace: Duration) -> Code {
+    /// Either way nothing that was acknowledged is lost. `manager` hears of it.
+    pub(crate) async fn until_stopped(self, mut signals: Signals, grace: Duration, manager: &Notify) -> Code {
         signals.next().await;
+        manager.stopping();
         info!(grace = ?grace, "stopping: no new requests, delivering what is pending; a second signal stops at once");
         tokio::select! {
             complete = self.stop(grace) => if complete { Code::Done } else { Code::TryAgain },

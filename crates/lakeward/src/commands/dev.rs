@@ -12,6 +12,7 @@ use lakeward_model::StreamName;
 
 use crate::config::{Config, DestinationConfig};
 use crate::exit::Code;
+use crate::notify::Notify;
 use crate::service::{Service, Signals};
 use crate::terminal::Output;
 
@@ -86,6 +87,6 @@ impl Dev {
         out.say(format!("  curl -X POST {url}/v1/streams/my-events/records --data-binary @events.ndjson"));
         out.say("See what came:");
         out.say(format!("  lakeward status --dir {0}    lakeward ls --dir {0}", self.dir.display()));
-        Ok(service.until_stopped(signals, config.drain_grace).await)
+        Ok(service.until_stopped(signals, config.drain_grace, &Notify::default()).await)
     }
 }

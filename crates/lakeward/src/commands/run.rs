@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::config::Config;
 use crate::exit::Code;
+use crate::notify::Notify;
 use crate::service::{Service, Signals};
 use crate::terminal::Output;
 
@@ -29,6 +30,11 @@ impl Run {
         for pipeline in service.control().status() {
             out.say(format!("  {} -> {}  ({})", pipeline.stream, pipeline.destination, pipeline.pipeline));
         }
-        Ok(service.until_stopped(signals, config.drain_grace).await)
+        let manager = Notify::from_environment();
+        manager.ready(&url);
+        tokio::select! {
+            code = service.until_stopped(signals, config.drain_grace, &manager) => Ok(code),
+            never = manager.stay_alive() => match never {},
+        }
     }
 }

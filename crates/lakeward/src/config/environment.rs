@@ -1,9 +1,27 @@
 //! `${NAME}` and `${NAME:-default}` in any text of the configuration;
 //! `$${` stands for a literal `${`.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use super::Problem;
+
+/// The process' variable `name`, or the credential of that name that the
+/// service manager left in a file (systemd.exec(5), `LoadCredential=`).
+pub(super) fn of_process(name: &str) -> Option<String> {
+    std::env::var(name).ok().or_else(|| {
+        let folder = std::env::var_os("CREDENTIALS_DIRECTORY")?;
+        credential(Path::new(&folder), name)
+    })
+}
+
+fn credential(folder: &Path, name: &str) -> Option<String> {
+    // Only a file of the folder itself: `${../x}` leads nowhere.
+    let file = (!name.contains('/')).then(|| folder.join(name))?;
+    // Editors end a file with a newline that is no part of the secret.
+    std::fs::read_to_string(file).ok().map(|text| text.trim_end_matches(['\r', '\n']).to_string())
+}
 
 /// Replaces the variables in every text below `value`; those that are not set
 /// and have no default are problems.
@@ -82,5 +100,19 @@ mod tests {
         check("!{timestamp:yyyy}$", Ok("!{timestamp:yyyy}$"));
         check("${NONE}", Err(()));
         check("${KEY", Err(()));
+    }
+
+    #[test]
+    fn credentials_are_files_of_one_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let inside = folder.path().join("credentials");
+        std::fs::create_dir(&inside).unwrap();
+        std::fs::write(inside.join("TOKEN"), "hush \r\n").unwrap();
+        std::fs::write(folder.path().join("OUTSIDE"), "x").unwrap();
+        assert_eq!(credential(&inside, "TOKEN").as_deref(), Some("hush "));
+        assert_eq!(credential(&inside, "NONE"), None);
+        assert_eq!(credential(&inside, "../OUTSIDE"), None);
+        assert_eq!(credential(&inside, ".."), None);
+        assert_eq!(credential(&inside, ""), None);
     }
 }

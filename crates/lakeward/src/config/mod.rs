@@ -213,7 +213,7 @@ impl Config {
             coded(Code::Configuration, message)
         })?;
         let folder = file.parent().unwrap_or(Path::new("."));
-        let mut config = Self::parse(&text, folder, |name| std::env::var(name).ok())
+        let mut config = Self::parse(&text, folder, environment::of_process)
             .map_err(|problems| Problems { file: file.to_path_buf(), problems })?;
         config.state = folder.join(&config.state);
         config.firehose.buckets.resolve_in(folder);
