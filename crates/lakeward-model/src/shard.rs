@@ -203,7 +203,8 @@ mod tests {
         #[test]
         fn keys_come_back(number: u32, created: u32, partition_key in ".{1,256}") {
             let key = ShardKey { shard: Shard { number, created }, partition_key: &partition_key };
-            prop_assert_eq!(ShardKey::read(&key.stored()), Some(key));
+            let stored = key.stored();
+            prop_assert_eq!(ShardKey::read(&stored), Some(key));
         }
     }
 }

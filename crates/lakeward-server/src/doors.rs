@@ -50,7 +50,7 @@ impl Doors {
         let identity = (config.account_id.clone(), config.region.clone(), config.firehose_strict);
         let firehose = firehose::Api::new(
             identity,
-            (intake.clone(), control.clone(), streams),
+            (intake.clone(), control.clone(), streams.clone()),
             Arc::clone(&clock),
             bucket_destination,
         );
