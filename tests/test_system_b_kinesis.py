@@ -18,6 +18,7 @@ import lake
 import servers
 import pytest
 from service import ROOT, Service, config, pipeline, s3_destination
+from test_catalog import catalog, columns_of, glue, partitions_of, table_of, wait_until_registered  # noqa: F401
 from test_system_b import SQL
 
 STREAM = "dev-demo-event-stream"
@@ -87,6 +88,7 @@ def every_record(client):
 
 @pytest.mark.parametrize("killing", [False, True], ids=["in peace", "with kills"])
 def test_system_b_over_kinesis(tmp_path, s3, glue, killing):
+    database = f"dev_demo_{'kills' if killing else 'peace'}"
     prefix = f"system-b-{'kills' if killing else 'peace'}/"
     path = "event-streams/data/year=!{event:year}/month=!{event:month}/day=!{event:day}/hour=!{event:hour}/"
     made = {
@@ -94,7 +96,7 @@ def test_system_b_over_kinesis(tmp_path, s3, glue, killing):
         "stream": STREAM,
         "sql": SQL,
         "dedup": {"key": ["event_uuid"], "window": "1h"},
-        "catalog": {**glue.configuration(), "database": f"dev_demo_{'kills' if killing else 'peace'}"},
+        "catalog": catalog(glue, database),
     }
     # A port of its own, as a restarted service must be found again.
     port = servers.free_ports(1)[0]
@@ -134,7 +136,7 @@ def test_system_b_over_kinesis(tmp_path, s3, glue, killing):
         took = time.monotonic() - begin
         read, shards = every_record(client)
         service.audit()
-        glue.wait_until_registered(service, "events")
+        wait_until_registered(service)
 
     sent = sum((producer.sent for producer in producers), collections.Counter())
     acknowledged = sum((producer.acknowledged for producer in producers), collections.Counter())
@@ -160,7 +162,8 @@ def test_system_b_over_kinesis(tmp_path, s3, glue, killing):
     assert status["duplicates"] >= sum(read.values()) * 0.03
     assert status["quarantined"] == status["filtered"] == 0
     # The catalog knows every partition that has a file, and no other.
-    parts = {tuple(part.split("=")[1] for part in file.relative_to(folder).parts[:-1]) for file in lake.files(folder)}
-    assert glue.partitions(made["catalog"]["database"], "events") == parts
-    columns = glue.columns(made["catalog"]["database"], "events")
+    folders = {file.relative_to(folder).parent.as_posix() for file in lake.files(folder)}
+    data = f"s3://{s3.bucket}/{prefix}event-streams/data"
+    assert set(partitions_of(glue, database, "events").values()) == {f"{data}/{name}/" for name in folders}
+    columns = columns_of(table_of(glue, database, "events"))
     assert {"event_uuid": "string", "created_at": "double", "event_type": "string"}.items() <= columns.items()

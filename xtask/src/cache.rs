@@ -63,6 +63,21 @@ impl Cache {
         })
     }
 
+    /// A folder of the jars that `pom` (a `pom.xml` with exact versions) asks
+    /// for.
+    ///
+    /// # Errors
+    /// There is no `mvn`, or a package cannot be had.
+    pub(crate) fn java(&self, name: &str, pom: &Path) -> anyhow::Result<PathBuf> {
+        self.made(name, pom, |folder| {
+            fs::create_dir_all(folder)?;
+            let mut into = OsString::from("-DoutputDirectory=");
+            into.push(folder);
+            let copy = ["-q", "-B", "dependency:copy-dependencies", "-f"];
+            run(Command::new("mvn").args(copy).arg(pom).arg(into))
+        })
+    }
+
     /// The folder `name-<hash of source>`, made by `make` if it is not there
     /// whole; older ones of that name go.
     fn made(

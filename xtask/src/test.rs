@@ -1,6 +1,6 @@
 //! `cargo xtask test`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::{Args, ValueEnum};
@@ -65,6 +65,8 @@ impl Options {
         let spark = tests.join("spark-requirements.txt");
         let spark = steps.run("python packages for Spark", || cache.python("spark", &spark))?;
         let node = steps.run("node packages", || cache.node("node", &tests.join("package.json")))?;
+        let pom = tests.join("java/pom.xml");
+        let java = steps.run("Java packages", || cache.java("java", &pom))?;
         drop(cache);
         if self.wants(Part::Rust) {
             let servers = steps.run("start the servers", || Servers::start(&python))?;
@@ -75,16 +77,24 @@ impl Options {
         if self.wants(Part::E2e) {
             steps.run("cargo build --release", || run(&mut cargo(&["build", "--release"])))?;
             let servers = steps.run("start the servers", || Servers::start(&python))?;
-            steps.run("end to end", || self.end_to_end(&python, &spark, &node, &servers))?;
+            steps.run("end to end", || {
+                let environment = [("NODE", node), ("SPARK", spark), ("JAVA", java)];
+                self.end_to_end(&python, environment, &servers)
+            })?;
         }
         Ok(())
     }
 
-    fn end_to_end(&self, python: &Path, spark: &Path, node: &Path, servers: &Servers) -> anyhow::Result<()> {
+    fn end_to_end(
+        &self,
+        python: &Path,
+        packages: [(&str, PathBuf); 3],
+        servers: &Servers,
+    ) -> anyhow::Result<()> {
         let mut pytest = Command::new(python);
         pytest.current_dir(crate::root()).args(["-m", "pytest", "-p", "no:cacheprovider", "tests"]);
-        pytest.args(&self.pytest).env("PYTHONDONTWRITEBYTECODE", "1").env("LAKEWARD_TEST_NODE", node);
-        pytest.env("LAKEWARD_TEST_SPARK", spark);
+        pytest.args(&self.pytest).env("PYTHONDONTWRITEBYTECODE", "1");
+        pytest.envs(packages.map(|(name, folder)| (format!("LAKEWARD_TEST_{name}"), folder)));
         run(pytest.envs(servers.environment.iter().cloned()))
     }
 }
