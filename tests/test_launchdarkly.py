@@ -26,7 +26,7 @@ from ldclient.hook import Hook, Metadata
 from ldclient.integrations import Files
 
 import lake
-from service import ENVIRONMENT, ROOT, Service, http, lakeward
+from service import ENVIRONMENT, ROOT, Service, http, lakeward, s3_destination
 
 sys.path.insert(0, str(ROOT / "sdk/python/src"))
 
@@ -366,6 +366,37 @@ def test_kill_9_while_the_hook_sends_loses_and_doubles_nothing(tmp_path, flags):
     found = query(tmp_path / "lake/experiments", "SELECT evaluation_context.key, flag_value::VARCHAR FROM {lake}")
     service.kill()
     assert len(found) == len(expected) and {key: value.strip('"') for key, value in found} == expected
+
+
+def test_the_hook_to_parquet_on_s3_with_kill_9(s3, tmp_path, flags):
+    """The whole way: real SDK, hook, kill −9, Parquet in a bucket, DuckDB."""
+    prefix = f"launchdarkly-{time.time_ns()}"
+    config = template(tmp_path, "--format", "parquet", port=free_port())
+    destination = json.dumps(s3_destination(s3, prefix))
+    text = re.sub(r"destination:\n      type: lake\n      url: ./lake\n(      #.*\n)+", f"destination: {destination}\n", config.read_text())
+    assert destination in text
+    config.write_text(text)
+    service = Service.run(config).start()
+    hook = LakewardHook(HttpSender(service.url), batch_records=100, flush_interval=0.02)
+    made = client(flags, [hook])
+    expected = {}
+    for turn in range(4):
+        expected.update(evaluate(made, [f"user-{turn}-{n}" for n in range(1000)]))
+        # In the middle of whatever it does: taking, building, putting.
+        service.kill()
+        expected.update(evaluate(made, [f"meanwhile-{turn}-{n}" for n in range(100)]))
+        service.start()
+    assert hook.flush(60), hook.counters
+    assert hook.counters.sent == len(expected) and hook.close() and hook.dropped == 0
+    made.close()
+    service.wait_until_delivered()
+    assert service.audit()["balanced"] is True
+    service.kill()
+    folder = lake.fetch(s3, f"{prefix}/experiments/", tmp_path / "bucket")
+    found = query(folder, "SELECT evaluation_context.key, flag_value, year, hour FROM {lake}")
+    assert len(found) == len(expected) > 3000
+    assert {row[0]: json.loads(row[1]) for row in found} == expected
+    assert all(int(year) >= 2024 and 0 <= int(hour) < 24 for _, _, year, hour in found)
 
 
 # --- the SDKs' own events -------------------------------------------------------------------------------------------

@@ -5,6 +5,9 @@ use reqwest::Url;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// The path of a value in the section, and what is wrong with it.
+pub(crate) type Problem = (&'static str, String);
+
 /// The door that LaunchDarkly SDKs send their events to: `POST /bulk` and its
 /// sisters. The SDK's events URI is this server's address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -40,8 +43,8 @@ impl Default for LaunchDarklyConfig {
 }
 
 impl LaunchDarklyConfig {
-    /// Every rule that the section breaks, with the path of the value.
-    pub(crate) fn problems(&self) -> Vec<(&'static str, String)> {
+    /// Every rule that the section breaks.
+    pub(crate) fn problems(&self) -> Vec<Problem> {
         let mut found = Vec::new();
         if let Err(error) = StreamName::new(&self.stream) {
             found.push(("stream", error.to_string()));

@@ -36,6 +36,7 @@ use crate::refusal::Refusal;
 use crate::split;
 
 pub use config::LaunchDarklyConfig;
+use config::Problem;
 use forward::Forward;
 
 /// What stands before a payload id in a request key, so that it equals no key
@@ -58,10 +59,8 @@ impl EventsDoor {
     /// Opens the door; the task sends on until the door is dropped.
     ///
     /// # Errors
-    /// The path of the setting, and what is wrong with it.
-    pub(crate) fn open(
-        config: &LaunchDarklyConfig,
-    ) -> Result<(Self, Option<JoinHandle<()>>), (&'static str, String)> {
+    /// The configuration must change.
+    pub(crate) fn open(config: &LaunchDarklyConfig) -> Result<(Self, Option<JoinHandle<()>>), Problem> {
         let stream = |path, name: &str| StreamName::new(name).map_err(|error| (path, error.to_string()));
         let diagnostics =
             config.diagnostics.as_deref().map(|name| stream("diagnostics", name)).transpose()?;

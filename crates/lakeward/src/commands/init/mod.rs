@@ -75,7 +75,7 @@ impl Init {
         out.say(format!("wrote {name}"));
         out.say(format!("  lakeward check -c {name}   says what is wrong with it"));
         out.say(format!("  lakeward run -c {name}     serves"));
-        hints.iter().for_each(|hint| out.say((*hint).to_owned()));
+        hints.iter().for_each(|hint| out.say(*hint));
         Ok(Code::Done)
     }
 }
