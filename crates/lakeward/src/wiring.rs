@@ -7,13 +7,14 @@ use lakeward_columnar::shape::Lambda;
 use lakeward_columnar::transform::{Transform, TransformError};
 use lakeward_connectors::destinations::lake::{Lake, LakeConfig};
 use lakeward_connectors::functions::{self, FunctionConfig};
+use lakeward_connectors::sources::kinesis::KinesisSource;
 use lakeward_engine::lambda::StreamArn;
-use lakeward_engine::{Connectors, Opened};
-use lakeward_model::Function;
+use lakeward_engine::{Connectors, Opened, SourceSpec};
+use lakeward_model::{Function, Source, StreamName};
 use lakeward_sql::SqlTransform;
 use serde::Deserialize;
 
-use crate::config::{Config, DestinationConfig};
+use crate::config::{Config, DestinationConfig, SourceConfig};
 
 /// A destination as pipelines carry it.
 #[derive(Deserialize)]
@@ -86,6 +87,22 @@ pub(crate) fn connectors(config: &Config) -> Connectors {
         arn,
         sql: Arc::new(compile_sql),
     }
+}
+
+/// The sources of the configuration. They ask nobody yet.
+pub(crate) fn sources(config: &Config) -> anyhow::Result<Vec<SourceSpec>> {
+    let open = |source: &SourceConfig| {
+        let (kind, opened): (_, Box<dyn Source>) = match source {
+            SourceConfig::Kinesis(kinesis) => ("kinesis", Box::new(KinesisSource::open(kinesis)?)),
+        };
+        Ok(SourceSpec {
+            name: source.name().to_string(),
+            stream: StreamName::new(source.stream())?,
+            kind: kind.to_string(),
+            source: opened,
+        })
+    };
+    config.sources.iter().map(open).collect()
 }
 
 /// A function that a Firehose client named.

@@ -90,6 +90,7 @@ pub(crate) async fn try_open(
         journal: lakeward_journal::Options { segment_bytes: 1 << 20, ..lakeward_journal::Options::default() },
         retention: Duration::ZERO,
         streams: Vec::new(),
+        sources: Vec::new(),
         clock: Arc::new(SystemClock),
         connectors: Connectors {
             destination: Arc::new(move |value| {
