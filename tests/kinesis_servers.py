@@ -83,6 +83,8 @@ class Server:
 
     def stop(self):
         if self.process is not None:
+            if self.process.poll() is not None:
+                print(f"{type(self).__name__} ended by itself:\n{self.log_tail()}")
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(signal.SIGKILL)
             self.process.wait()
@@ -106,7 +108,10 @@ class KinesisLocal(Server):
             "CREATE_STREAM_DURATION": "20ms", "DELETE_STREAM_DURATION": "20ms", "SPLIT_SHARD_DURATION": "20ms",
             "MERGE_SHARDS_DURATION": "20ms", "LOG_LEVEL": "ERROR", "AWS_REGION": REGION,
         }
-        program = node_folder() / "kinesis-local" / "main.js"
+        package = node_folder() / "kinesis-local"
+        # Its certificate, which it looks for where it is started.
+        shutil.copy(package / "server.json", self.folder)
+        program = package / "main.js"
         return ["node", "-r", str(HERE / "loopback.cjs"), str(program)], settings
 
 
