@@ -7,6 +7,7 @@ use lakeward_model::{Offset, StreamName};
 
 use crate::engine::Shared;
 use crate::ledger::{BatchKey, BatchRecord, Quarantined, ReplayAnswer};
+use crate::source::SourceStatus;
 use crate::spec::PipelineSpec;
 use crate::status::PipelineStatus;
 use crate::stored::{self, From, StoredRecord};
@@ -145,6 +146,12 @@ impl Control {
     #[must_use]
     pub fn status(&self) -> Vec<PipelineStatus> {
         self.shared.status()
+    }
+
+    /// Every source's numbers now, in the order of the configuration.
+    #[must_use]
+    pub fn sources(&self) -> Vec<SourceStatus> {
+        self.shared.sources.status()
     }
 
     /// Up to `limit` committed batches, those behind `after`: what `lakeward

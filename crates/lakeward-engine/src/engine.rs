@@ -9,11 +9,11 @@ use std::time::Duration;
 use lakeward_columnar::shape::Lambda;
 use lakeward_columnar::transform::{Transform, TransformError};
 use lakeward_journal::Journal;
-use lakeward_model::clock::SharedClock;
+use lakeward_model::clock::{SharedClock, Stopwatch};
 use lakeward_model::{Catalog, Destination, Function, Offset, StreamName, Timestamp};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
@@ -26,6 +26,7 @@ use crate::ledger::{Ledger, LedgerError, Progress, Quarantined, ReplayAnswer};
 use crate::lock::{LockError, StateLock};
 use crate::pipeline::Pipeline;
 use crate::retention::{self, Retention};
+use crate::source::{SourceSpec, Sources};
 use crate::spec::PipelineSpec;
 use crate::status::{PipelineState, PipelineStatus};
 use crate::streams::{StreamSpec, Streams};
@@ -94,6 +95,8 @@ pub struct EngineOptions {
     pub clock: SharedClock,
     /// Streams that exist whether or not a pipeline delivers them.
     pub streams: Vec<StreamSpec>,
+    /// Where records are pulled from. Their streams are among `streams`.
+    pub sources: Vec<SourceSpec>,
     /// How things outside are reached.
     pub connectors: Connectors,
     /// What to do about unknown streams; `None` refuses them.
@@ -129,6 +132,7 @@ pub enum OpenEngineError {
 pub struct Engine {
     shared: Arc<Shared>,
     lock: StateLock,
+    _stops_sources: DropGuard,
 }
 
 impl fmt::Debug for Engine {
@@ -166,6 +170,7 @@ impl Engine {
             streams: RwLock::default(),
             configured_streams: RwLock::default(),
             changes: tokio::sync::Mutex::default(),
+            sources: Sources::default(),
             draining: CancellationToken::new(),
         });
         shared.recover_streams(options.streams).await.map_err(OpenEngineError::Streams)?;
@@ -188,8 +193,11 @@ impl Engine {
                 .map_err(|source| OpenEngineError::Pipeline { name, source })?;
         }
         shared.warn_of_orphans();
+        // Last, so that nothing is trimmed before all its pipelines are known.
+        shared.sources.start(&shared, options.sources);
         tokio::spawn(retention::sweep(Arc::downgrade(&shared), shared.draining.clone()));
-        Ok(Self { shared, lock })
+        let _stops_sources = shared.sources.stopped_on_drop();
+        Ok(Self { shared, lock, _stops_sources })
     }
 
     /// The way in for records.
@@ -220,6 +228,9 @@ impl Engine {
     ///
     /// Returns whether everything was delivered.
     pub async fn drain(self, grace: Duration) -> bool {
+        let begun = Stopwatch::start();
+        self.shared.sources.stop(grace).await;
+        let grace = grace.saturating_sub(begun.elapsed());
         self.shared.draining.cancel();
         let tasks: Vec<Running> = std::mem::take(&mut *self.shared.running()).into_values().collect();
         let all = futures::future::join_all(tasks.into_iter().map(Running::finished));
@@ -283,6 +294,7 @@ pub(crate) struct Shared {
     /// Held while pipelines and streams are made, changed or removed: one at a
     /// time.
     pub(crate) changes: tokio::sync::Mutex<()>,
+    pub(crate) sources: Sources,
     draining: CancellationToken,
 }
 

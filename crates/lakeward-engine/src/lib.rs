@@ -20,6 +20,7 @@ mod lock;
 mod pipeline;
 pub mod plan;
 mod retention;
+mod source;
 mod spec;
 mod status;
 mod stored;
@@ -34,6 +35,7 @@ pub use engine::{
 pub use intake::{AcceptError, Accepted, Intake};
 pub use ledger::{BatchKey, BatchRecord, Counts, Ledger, LedgerError, Progress, Quarantined, ReplayAnswer};
 pub use lock::{Holder, LockError, StateLock};
+pub use source::{SourceSpec, SourceState, SourceStatus};
 pub use spec::{BatchLimits, PipelineSpec};
 pub use status::{PipelineState, PipelineStatus};
 pub use stored::{From as RecordsFrom, StoredRecord};

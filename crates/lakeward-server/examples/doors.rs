@@ -30,6 +30,7 @@ async fn main() {
         journal: lakeward_journal::Options::default(),
         retention: Duration::ZERO,
         streams: Vec::new(),
+        sources: Vec::new(),
         clock: Arc::new(SystemClock),
         connectors: Connectors {
             destination: Arc::new(|_| {

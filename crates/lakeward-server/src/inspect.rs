@@ -25,6 +25,7 @@ pub(crate) async fn status(State(doors): State<Arc<Doors>>, headers: HeaderMap) 
         "ready": doors.is_ready(),
         "in_flight_bytes_free": doors.budget.free(),
         "pipelines": doors.control.status(),
+        "sources": doors.control.sources(),
     }))
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakeward_engine::{AutoPipeline, Control, Engine, EngineOptions, Holder, OpenEngineError};
+use lakeward_engine::{AutoPipeline, Control, Engine, EngineOptions, Holder, OpenEngineError, StreamSpec};
 use lakeward_model::clock::SystemClock;
 use lakeward_model::{Secret, ids};
 use lakeward_server::{Backend, ServeError};
@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::{Config, StreamConfig};
+use crate::config::{Config, SourceConfig, StreamConfig};
 use crate::exit::{Code, coded};
 use crate::notify::Notify;
 use crate::wiring;
@@ -34,11 +34,17 @@ impl Service {
     pub(crate) async fn start(config: &Config, auto: Option<AutoPipeline>) -> anyhow::Result<Self> {
         let specs = config.pipelines.iter().map(|p| p.spec()).collect::<anyhow::Result<Vec<_>>>()?;
         let open = auto.is_some();
+        let named: Vec<_> = config.streams.iter().map(StreamConfig::spec).collect();
+        let of_sources = config.sources.iter().map(SourceConfig::stream_spec);
+        let of_sources = of_sources.collect::<anyhow::Result<Vec<_>>>()?;
+        let is_new = |spec: &StreamSpec| named.iter().all(|known| known.name != spec.name);
+        let of_sources: Vec<_> = of_sources.into_iter().filter(is_new).collect();
         let options = EngineOptions {
             state: config.state.clone(),
             journal: config.journal(),
             retention: config.journal.retention,
-            streams: config.streams.iter().map(StreamConfig::spec).collect(),
+            streams: [named, of_sources].concat(),
+            sources: wiring::sources(config)?,
             clock: Arc::new(SystemClock),
             connectors: wiring::connectors(config),
             auto,

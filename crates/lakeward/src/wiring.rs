@@ -8,13 +8,14 @@ use lakeward_columnar::transform::{Transform, TransformError};
 use lakeward_connectors::catalogs::glue::Glue;
 use lakeward_connectors::destinations::lake::{Lake, LakeConfig};
 use lakeward_connectors::functions::{self, FunctionConfig};
+use lakeward_connectors::sources::kinesis::KinesisSource;
 use lakeward_engine::lambda::StreamArn;
-use lakeward_engine::{Connectors, Opened, OpenedCatalog};
-use lakeward_model::Function;
+use lakeward_engine::{Connectors, Opened, OpenedCatalog, SourceSpec};
+use lakeward_model::{Function, Source, StreamName};
 use lakeward_sql::SqlTransform;
 use serde::Deserialize;
 
-use crate::config::{CatalogConfig, Config, DestinationConfig};
+use crate::config::{CatalogConfig, Config, DestinationConfig, SourceConfig};
 
 /// A destination as pipelines carry it.
 #[derive(Deserialize)]
@@ -96,6 +97,22 @@ fn open_catalog(config: &serde_json::Value, pipeline: &str) -> Result<OpenedCata
         .map_err(|error| format!("this release does not know the catalog: {error}"))?;
     let glue = Glue::open(&config, pipeline).map_err(|error| error.to_string())?;
     Ok(OpenedCatalog { name: glue.to_string(), catalog: Arc::new(glue) })
+}
+
+/// The sources of the configuration. They ask nobody yet.
+pub(crate) fn sources(config: &Config) -> anyhow::Result<Vec<SourceSpec>> {
+    let open = |source: &SourceConfig| {
+        let (kind, opened): (_, Box<dyn Source>) = match source {
+            SourceConfig::Kinesis(kinesis) => ("kinesis", Box::new(KinesisSource::open(kinesis)?)),
+        };
+        Ok(SourceSpec {
+            name: source.name().to_string(),
+            stream: StreamName::new(source.stream())?,
+            kind: kind.to_string(),
+            source: opened,
+        })
+    };
+    config.sources.iter().map(open).collect()
 }
 
 /// A function that a Firehose client named.

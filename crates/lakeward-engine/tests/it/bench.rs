@@ -92,6 +92,7 @@ pub(crate) fn options(state: &Path, lakes: &Lakes) -> EngineOptions {
         journal: lakeward_journal::Options { segment_bytes: 1 << 20, ..lakeward_journal::Options::default() },
         retention: Duration::ZERO,
         streams: Vec::new(),
+        sources: Vec::new(),
         clock: Arc::new(SystemClock),
         connectors: Connectors {
             destination: Arc::new(move |value| {

@@ -74,6 +74,7 @@ pub(crate) async fn start(dir: &std::path::Path, setup: Setup) -> Server {
         journal: setup.journal,
         retention: Duration::from_secs(3600),
         streams: Vec::new(),
+        sources: Vec::new(),
         clock: Arc::new(SystemClock),
         connectors: Connectors {
             destination: Arc::new(|_| {

@@ -1,6 +1,7 @@
-//! `lakeward status`: what every pipeline has received and delivered.
+//! `lakeward status`: what every source has fetched, and what every pipeline
+//! has received and delivered.
 
-use lakeward_engine::{CatalogState, PipelineState, PipelineStatus};
+use lakeward_engine::{CatalogState, PipelineState, PipelineStatus, SourceState, SourceStatus};
 
 use super::target::{Inspected, TargetArguments};
 use crate::exit::Code;
@@ -20,9 +21,13 @@ impl Status {
         let inspected = Inspected::open(&config)?;
         let running = matches!(inspected, Inspected::Remote(_));
         let all = inspected.status().await?;
+        let sources = inspected.sources().await?;
         if out.is_json() {
-            out.json(&serde_json::json!({ "running": running, "pipelines": all }))?;
+            out.json(&serde_json::json!({ "running": running, "pipelines": all, "sources": sources }))?;
             return Ok(Code::Done);
+        }
+        if !sources.is_empty() {
+            out.say(source_table(&sources).to_string());
         }
         out.say(table(&all).to_string());
         for line in all.iter().flat_map(catalog) {
@@ -94,4 +99,31 @@ fn catalog(status: &PipelineStatus) -> Vec<String> {
     let head = format!("{}: {} is {state}", status.pipeline, catalog.name);
     let notes = catalog.notes.iter().map(|note| format!("{}: {}: {note}", status.pipeline, catalog.name));
     std::iter::once(head).chain(notes).collect()
+}
+
+/// The sources' numbers as a table.
+fn source_table(all: &[SourceStatus]) -> comfy_table::Table {
+    let mut table = terminal::table(&["source", "stream", "records", "behind", "state", "last error"]);
+    for status in all {
+        let behind =
+            status.behind_ms.map(|ms| terminal::seconds(std::time::Duration::from_millis(ms).as_secs_f64()));
+        let state = match &status.state {
+            SourceState::Starting => "starting".to_string(),
+            SourceState::Idle => "idle".to_string(),
+            SourceState::Reading => "reading".to_string(),
+            SourceState::Waiting => "waiting: the journal is full".to_string(),
+            SourceState::Retrying { attempts } => format!("retrying ({attempts})"),
+            SourceState::Refused => "refused".to_string(),
+            SourceState::Stopped => "stopped".to_string(),
+        };
+        table.add_row(vec![
+            comfy_table::Cell::new(format!("{} ({})", status.source, status.kind)),
+            comfy_table::Cell::new(status.stream.as_str()),
+            right(terminal::count(status.records)),
+            right(behind.unwrap_or_default()),
+            comfy_table::Cell::new(state),
+            comfy_table::Cell::new(status.last_error.as_deref().unwrap_or_default()),
+        ]);
+    }
+    table
 }

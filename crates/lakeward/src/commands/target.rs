@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use lakeward_columnar::schema::TableSchema;
-use lakeward_engine::{BatchKey, BatchRecord, PipelineSpec, PipelineStatus};
+use lakeward_engine::{BatchKey, BatchRecord, PipelineSpec, PipelineStatus, SourceStatus};
 use lakeward_model::Offset;
 
 use crate::commands::dev;
@@ -61,6 +61,9 @@ impl TargetArguments {
 #[derive(serde::Deserialize)]
 pub(crate) struct ServiceStatus {
     pub(crate) pipelines: Vec<PipelineStatus>,
+    /// Empty from an older release.
+    #[serde(default)]
+    pub(crate) sources: Vec<SourceStatus>,
 }
 
 /// A service's state.
@@ -94,6 +97,16 @@ impl Inspected {
                 remote.get::<ServiceStatus>("/v1/status").await.map(|status| status.pipelines)
             }
             Self::Offline(offline) => offline.status(),
+        }
+    }
+
+    /// Every source's numbers now; none if no process runs.
+    pub(crate) async fn sources(&self) -> anyhow::Result<Vec<SourceStatus>> {
+        match self {
+            Self::Remote(remote) => {
+                remote.get::<ServiceStatus>("/v1/status").await.map(|status| status.sources)
+            }
+            Self::Offline(_) => Ok(Vec::new()),
         }
     }
 

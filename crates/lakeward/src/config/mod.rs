@@ -6,6 +6,7 @@ mod environment;
 mod output;
 mod pipeline;
 mod shaping;
+mod source;
 mod sql;
 mod stream;
 
@@ -26,6 +27,7 @@ use crate::exit::{Code, coded};
 
 pub(crate) use output::{CompressionName, FormatName, OutputConfig};
 pub(crate) use pipeline::{CatalogConfig, DestinationConfig, PipelineConfig};
+pub(crate) use source::SourceConfig;
 pub(crate) use stream::StreamConfig;
 
 /// Lakeward's configuration file.
@@ -60,6 +62,8 @@ pub(crate) struct Config {
     /// Streams about which there is more to say than that a pipeline delivers
     /// them.
     pub(crate) streams: Vec<StreamConfig>,
+    /// Where records are pulled from. Each feeds a stream of its own.
+    pub(crate) sources: Vec<SourceConfig>,
     /// The pipelines.
     pub(crate) pipelines: Vec<PipelineConfig>,
 }
@@ -78,6 +82,7 @@ impl Default for Config {
             launchdarkly: LaunchDarklyConfig::default(),
             drain_grace: Duration::from_secs(30),
             streams: Vec::new(),
+            sources: Vec::new(),
             pipelines: Vec::new(),
         }
     }
@@ -284,6 +289,7 @@ impl Config {
             }
             problems.extend(stream.problems(&path));
         }
+        problems.extend(source::problems(&self.sources));
         for (name, function) in &self.firehose.functions {
             if let Err(error) = function.check() {
                 problems.push(Problem::new(format!("firehose.functions.{name}"), error.to_string()));

@@ -26,7 +26,8 @@ pub(super) fn backoff(failures: u32) -> Duration {
 
 /// A call's failure in the words of a connector.
 pub(super) fn of_call(error: AwsError) -> Failure {
-    let passing = api::is_throttling(&error);
+    // An iterator that runs out as soon as it is made is their fault.
+    let passing = api::is_throttling(&error) || error.code() == "ExpiredIteratorException";
     let mut failure = error.into_failure();
     if passing {
         failure.kind = FailureKind::NotDone;

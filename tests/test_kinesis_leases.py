@@ -1,0 +1,182 @@
+"""Shards shared by leases in DynamoDB: the union of the lakes has every record once."""
+
+import random
+import time
+
+import pytest
+
+from kinesis_servers import Kinesalite, KinesisLocal, Roto
+from service import http
+from test_kinesis_source import (
+    SEED, Producer, check, in_lakes, kill_at_random, make_stream, reshard, service_with, source, wait_until,
+    wait_until_received,
+)
+
+TABLE = "lakeward-app"
+
+
+@pytest.fixture(params=[KinesisLocal, Kinesalite])
+def server(request):
+    with request.param() as running:
+        yield running
+
+
+@pytest.fixture
+def dynamodb():
+    with Roto("dynamodb") as running:
+        yield running
+
+
+def worker(folder, server, stream, dynamodb, failover="1s", **settings):
+    leases = {"table": TABLE, "failover": failover, "endpoint": dynamodb.endpoint}
+    return service_with(folder, [source(server, stream, leases=leases, **settings)])
+
+
+def rows(dynamodb):
+    found = dynamodb.client().scan(TableName=TABLE, ConsistentRead=True)["Items"]
+    return {row["leaseKey"]["S"]: row for row in found}
+
+
+def owners(dynamodb):
+    return [row.get("leaseOwner", {}).get("S") for row in rows(dynamodb).values() if not is_finished(row)]
+
+
+def is_finished(row):
+    return row["checkpoint"]["S"] == "SHARD_END"
+
+
+def test_two_processes_share_and_are_killed(tmp_path, server, dynamodb):
+    stream = make_stream(server.client(), 4)
+    folders = [tmp_path / "a", tmp_path / "b"]
+    services = [worker(folder, server, stream, dynamodb) for folder in folders]
+    producer = Producer(server, stream)
+    chance = random.Random(SEED)
+    try:
+        for service in services:
+            service.start()
+        producer.start()
+        wait_until(lambda: sorted(map(str, owners(dynamodb))).count("None") == 0 and len(set(owners(dynamodb))) == 2,
+                   lambda: rows(dynamodb))
+        for _ in range(3):
+            kill_at_random(services, 7, chance, 1.2)
+            reshard(server, stream)
+        wait_until(lambda: producer.sent >= 10_000 or producer.problem, lambda: f"{producer.sent} sent", 120)
+        producer.finish()
+        for service in services:
+            service.kill()
+            service.start()
+        wait_until_received(services, producer.sent, 90)
+        # Nothing comes twice a little later either.
+        time.sleep(3)
+        counts = [sum(in_lakes(folder).values()) for folder in folders]
+        print(f"seed {SEED}: {producer.sent} records, {counts} in the two lakes")
+        check(producer.expected(), in_lakes(*folders))
+        assert min(counts) > 500, f"one of the two did all the work: {counts}"
+        for service in services:
+            assert service.terminate() == 0
+        assert set(owners(dynamodb)) == {None}, "a stop gives the leases back"
+    finally:
+        for service in services:
+            service.kill()
+
+
+def test_a_claim_outlives_its_process_and_the_lease(tmp_path, server, dynamodb):
+    """Who dies keeps what it had claimed, although another goes on behind it."""
+    stream = make_stream(server.client(), 1)
+    folders = [tmp_path / "a", tmp_path / "b"]
+    first, second = [worker(folder, server, stream, dynamodb) for folder in folders]
+    producer = Producer(server, stream)
+    chance = random.Random(SEED)
+    try:
+        first.start()
+        producer.start()
+        # Killed until it happens between the claim and the append.
+        for _ in range(12):
+            time.sleep(chance.uniform(0.3, 0.9))
+            first.kill()
+            second.start()
+            wait_until(lambda: is_moving(dynamodb), lambda: rows(dynamodb), 20)
+            first.start()
+            second.kill()
+        producer.finish()
+        second.start()
+        wait_until_received([first, second], producer.sent, 60)
+        check(producer.expected(), in_lakes(*folders))
+        refetched = sum("fetched what was claimed" in line for service in (first, second) for line in service.log)
+        print(f"seed {SEED}: {producer.sent} records, {refetched} claims fetched again")
+    finally:
+        first.kill()
+        second.kill()
+
+
+def is_moving(dynamodb):
+    (before,) = rows(dynamodb).values()
+    time.sleep(0.3)
+    (after,) = rows(dynamodb).values()
+    return before["checkpoint"] != after["checkpoint"]
+
+
+def test_the_rows_are_those_of_kcl(tmp_path, server, dynamodb):
+    stream = make_stream(server.client(), 2)
+    with worker(tmp_path / "a", server, stream, dynamodb) as service:
+        producer = Producer(server, stream)
+        producer.put(200)
+        wait_until_received([service], 200)
+        reshard(server, stream)
+        producer.put(200)
+        wait_until_received([service], 400)
+        wait_until(lambda: sum(map(is_finished, rows(dynamodb).values())) >= 2, lambda: rows(dynamodb))
+        found = rows(dynamodb)
+    shards = {shard["ShardId"]: shard for shard in server.client().list_shards(StreamName=stream)["Shards"]}
+    assert found.keys() == shards.keys()
+    for key, row in found.items():
+        shard = shards[key]
+        assert row["leaseCounter"].keys() == {"N"} and int(row["leaseCounter"]["N"]) > 0
+        assert row["checkpointSubSequenceNumber"] == {"N": "0"}
+        assert row["ownerSwitchesSinceCheckpoint"].keys() == {"N"}
+        assert row["startingHashKey"] == {"S": shard["HashKeyRange"]["StartingHashKey"]}
+        assert row["endingHashKey"] == {"S": shard["HashKeyRange"]["EndingHashKey"]}
+        parents = {shard.get("ParentShardId"), shard.get("AdjacentParentShardId")} - {None}
+        assert set(row.get("parentShardId", {}).get("SS", [])) == parents
+        checkpoint = row["checkpoint"]["S"]
+        assert checkpoint in ("SHARD_END", "TRIM_HORIZON") or checkpoint.isdigit()
+        if is_finished(row):
+            children = {child for child, one in shards.items() if key in (one.get("ParentShardId"), one.get("AdjacentParentShardId"))}
+            assert set(row["childShardIds"]["SS"]) == children
+        known = {
+            "leaseKey", "leaseOwner", "leaseCounter", "ownerSwitchesSinceCheckpoint", "checkpoint", "childShardIds",
+            "checkpointSubSequenceNumber", "parentShardId", "startingHashKey", "endingHashKey",
+        }
+        ours = {name for name in row if name.startswith("lakeward")}
+        assert row.keys() - ours <= known, row.keys()
+
+
+def test_it_goes_on_where_kcl_stopped_inside_an_aggregate(tmp_path, server, dynamodb):
+    stream = make_stream(server.client(), 1)
+    aggregate = bytes.fromhex(
+        "f3899ac20a03706b310a03706b321a0b08001a077b2261223a317d1a0b08011a077b2261223a327d"
+        "88226167d573f341c4179de0c89313b1"
+    )
+    kinesis = server.client()
+    numbers = [
+        kinesis.put_record(StreamName=stream, Data=data, PartitionKey="k")["SequenceNumber"]
+        for data in (b'{"a":0}', aggregate, b'{"a":3}')
+    ]
+    table = dynamodb.client()
+    table.create_table(
+        TableName=TABLE, KeySchema=[{"AttributeName": "leaseKey", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "leaseKey", "AttributeType": "S"}], BillingMode="PAY_PER_REQUEST",
+    )
+    table.put_item(TableName=TABLE, Item={
+        "leaseKey": {"S": "shardId-000000000000"}, "leaseOwner": {"S": "kcl-worker"}, "leaseCounter": {"N": "17"},
+        "ownerSwitchesSinceCheckpoint": {"N": "0"}, "checkpoint": {"S": numbers[1]},
+        "checkpointSubSequenceNumber": {"N": "0"}, "pendingCheckpoint": {"S": numbers[2]},
+        "pendingCheckpointSubSequenceNumber": {"N": "0"},
+    })
+    with worker(tmp_path / "a", server, stream, dynamodb) as service:
+        wait_until_received([service], 2)
+        _, page = http("GET", f"{service.url}/v1/streams/events/records?from=0")
+        assert [record["data"] for record in page] == ['{"a":2}', '{"a":3}']
+        (row,) = rows(dynamodb).values()
+        assert row["checkpoint"] == {"S": numbers[2]} and row["ownerSwitchesSinceCheckpoint"] == {"N": "0"}
+        assert "pendingCheckpoint" not in row
