@@ -223,7 +223,7 @@ def test_projection_registers_no_partitions(tmp_path, glue, database):
 
 def test_kills_and_a_catalog_that_hangs_and_fails(tmp_path, glue, database):
     """Delivery goes on; afterwards the catalog has every folder, once."""
-    proxy = FaultProxy(glue.endpoint, seed=4, rate=0.4, stall_seconds=0.2)
+    proxy = FaultProxy(glue.endpoint, seed=4, rate=0.25, stall_seconds=0.2)
     service = cataloged(
         tmp_path, catalog(glue, database, endpoint=proxy.endpoint, timeout="1s"), path="n=!{event:n}/",
         batch={"age": "50ms", "records": 20},

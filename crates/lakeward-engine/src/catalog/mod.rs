@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakeward_model::{Failure, FailureKind, Partition, Registered, Registration};
+use lakeward_model::{Failure, FailureKind, Partition, Registered, Registration, TableDescription};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,8 @@ pub use status::{CatalogState, CatalogStatus};
 
 /// The most batches of a step.
 const BATCHES: usize = 500;
+/// Partitions that a catalog is told of in one call: as many as Glue takes.
+const AT_ONCE: usize = 100;
 /// Partitions that need not be registered again are remembered up to here.
 const KNOWN_MAX: usize = 10_000;
 /// How long the last step may take when the process drains: what it does not
@@ -78,6 +80,7 @@ pub(crate) fn start(
         status: sender,
         known: HashSet::new(),
         table: None,
+        advanced: false,
     };
     let task = tokio::spawn(task.run(progress, stop.clone(), last.clone()));
     Registering { task, status, last }
@@ -94,6 +97,8 @@ struct Task {
     /// The table as this task registered it last: the first step always looks
     /// whether it is there.
     table: Option<u64>,
+    /// Whether this step registered partitions, however it ended.
+    advanced: bool,
 }
 
 /// Why a step was not done.
@@ -142,6 +147,7 @@ impl Task {
         loop {
             // Seen before the ledger is read: what comes later wakes us again.
             progress.borrow_and_update();
+            self.advanced = false;
             let is_last = last.is_cancelled();
             let found = tokio::select! {
                 found = self.step(&mut place) => found,
@@ -156,7 +162,8 @@ impl Task {
                     None
                 }
                 Err(error) => {
-                    attempts = attempts.saturating_add(1);
+                    // What failed after some of it was done starts counting anew.
+                    attempts = if self.advanced { 1 } else { attempts.saturating_add(1) };
                     let pause = pause_after(error.kind(), attempts, error.retry_after());
                     self.failed(&error, attempts, pause, place.as_ref()).await;
                     Some(pause)
@@ -202,35 +209,21 @@ impl Task {
         if let Some(table) = plan.table
             && (new_table || !plan.partitions.is_empty())
         {
-            let count = plan.partitions.len();
-            let registration =
-                Registration { table, partitions: plan.partitions, from_the_start: !at.registered };
-            match self.opened.catalog.register(&registration).await.map_err(StepError::Catalog)? {
-                Registered::TableMissing => {
-                    warn!(
-                        pipeline = self.spec.name,
-                        catalog = self.opened.name,
-                        "the table is gone from the catalog; it is made anew with everything"
-                    );
-                    let (name, catalog) = (self.spec.name.clone(), self.opened.name.clone());
-                    self.known.clear();
-                    self.table = None;
-                    *place = Some(self.on_ledger(move |l| l.restart_catalog(&name, &catalog)).await?);
-                    return Ok(Found::More);
-                }
-                Registered::Done { notes } => self.registered(registration.partitions, notes),
+            if !self.register(table, plan.partitions, !at.registered).await? {
+                warn!(
+                    pipeline = self.spec.name,
+                    catalog = self.opened.name,
+                    "the table is gone from the catalog; it is made anew with everything"
+                );
+                let (name, catalog) = (self.spec.name.clone(), self.opened.name.clone());
+                self.known.clear();
+                self.table = None;
+                *place = Some(self.on_ledger(move |l| l.restart_catalog(&name, &catalog)).await?);
+                return Ok(Found::More);
             }
             to.registered = true;
             to.schema_version = plan.schema_version;
             self.table = plan.fingerprint;
-            if count > 0 {
-                info!(
-                    pipeline = self.spec.name,
-                    catalog = self.opened.name,
-                    partitions = count,
-                    "registered"
-                );
-            }
         }
         if to == at {
             self.tell(CatalogState::UpToDate, 0);
@@ -251,7 +244,37 @@ impl Task {
         Ok(Found::More)
     }
 
+    /// Registers the table and partitions of it, a few at a time: what is done
+    /// is remembered, so that a failure costs only those that were with it.
+    /// False if the table is missing.
+    async fn register(
+        &mut self,
+        table: TableDescription,
+        partitions: Vec<Partition>,
+        from_the_start: bool,
+    ) -> Result<bool, StepError> {
+        let mut registration = Registration { table, partitions: Vec::new(), from_the_start };
+        let mut rest = partitions.into_iter();
+        loop {
+            registration.partitions = rest.by_ref().take(AT_ONCE).collect();
+            match self.opened.catalog.register(&registration).await.map_err(StepError::Catalog)? {
+                Registered::TableMissing => return Ok(false),
+                Registered::Done { notes } => {
+                    self.registered(std::mem::take(&mut registration.partitions), notes);
+                }
+            }
+            if rest.len() == 0 {
+                return Ok(true);
+            }
+        }
+    }
+
     fn registered(&mut self, partitions: Vec<Partition>, notes: Vec<String>) {
+        if !partitions.is_empty() {
+            self.advanced = true;
+            let (pipeline, catalog) = (&self.spec.name, &self.opened.name);
+            info!(pipeline, catalog, partitions = partitions.len(), "partitions are registered");
+        }
         let labels = [("pipeline", self.spec.name.clone())];
         metrics::counter!("lakeward_catalog_partitions_total", &labels).increment(partitions.len() as u64);
         if self.known.len() + partitions.len() > KNOWN_MAX {

@@ -148,8 +148,13 @@ pub(super) fn listed(columns: &[HiveColumn]) -> Vec<Value> {
     columns.iter().map(|column| json!({ "Name": column.name, "Type": column.ty })).collect()
 }
 
-/// A folder as others address it: a local one is `file:///folder/`.
+/// A folder as others address it: a local one is `file:///folder/`, without the
+/// `/./` that a relative path of the configuration leaves in it.
 #[must_use]
 pub fn address(location: &str) -> String {
-    if location.contains("://") { location.into() } else { format!("file://{location}") }
+    if location.contains("://") {
+        location.into()
+    } else {
+        format!("file://{}", location.replace("/./", "/"))
+    }
 }

@@ -15,6 +15,7 @@ pub(super) fn statement(table: &Table) -> Statement {
         ));
     }
     notes.extend(table.note_of_keys());
+    notes.extend(table.note_of_positions());
     if table.is_local() {
         notes.push(String::from("BigQuery reads object stores only; this lake is a local folder."));
     }

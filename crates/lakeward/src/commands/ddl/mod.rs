@@ -17,7 +17,7 @@ use lakeward_columnar::table::describe;
 use lakeward_connectors::catalogs::glue::{GlueConfig, projection::Projection, table_name};
 use lakeward_connectors::destinations::lake::LakeConfig;
 use lakeward_engine::PipelineSpec;
-use lakeward_model::{Column, ColumnType, TableDescription, TableSchema, dotted};
+use lakeward_model::{Column, ColumnType, TableDescription, TableFormat, TableSchema, dotted};
 
 use super::target::{Inspected, TargetArguments, unknown};
 use crate::config::{CatalogConfig, Config};
@@ -213,7 +213,8 @@ fn place(columns: &mut Vec<Column>, path: &[String], ty: &ColumnType) {
 /// slash at its end.
 fn address(url: &str) -> String {
     let path = url.strip_prefix("file://").map_or(url, |path| path.strip_prefix("localhost").unwrap_or(path));
-    format!("{}/", path.trim_end_matches('/'))
+    let path = format!("{}/", path.trim_end_matches('/'));
+    if path.contains("://") { path } else { path.replace("/./", "/") }
 }
 
 impl Table {
@@ -240,6 +241,19 @@ impl Table {
             String::from(
                 "The folders are not all name=value, so they are no columns here; `output.path` can make them so.",
             )
+        })
+    }
+
+    /// What to say where an engine reads CSV by position.
+    fn note_of_positions(&self) -> Option<String> {
+        let moves = self.description.partition_keys.iter().any(|key| key.optional);
+        matches!(self.description.format, TableFormat::Csv { .. }).then(|| {
+            let why = if moves {
+                " and files below __missing__ have the key's column too, before others"
+            } else {
+                ""
+            };
+            format!("CSV is read by position here: new columns only fit at the end{why}. Parquet has names.")
         })
     }
 

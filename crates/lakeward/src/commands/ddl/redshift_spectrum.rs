@@ -4,7 +4,7 @@
 use lakeward_connectors::catalogs::glue::serde_parameters;
 use lakeward_model::{Column, ColumnType, TableFormat};
 
-use super::{Statement, Table, double_quoted, list, literal};
+use super::{Statement, Table, double_quoted, escaped_literal, list};
 
 pub(super) fn statement(table: &Table) -> Statement {
     let description = &table.description;
@@ -14,6 +14,7 @@ pub(super) fn statement(table: &Table) -> Statement {
             "If the pipeline has a catalog, the first statement is all: its table is in the schema.",
         ),
     ];
+    notes.extend(table.note_of_positions());
     if table.is_local() {
         notes.push(String::from("Redshift reads S3 only; this lake is a local folder."));
     }
@@ -38,15 +39,17 @@ pub(super) fn statement(table: &Table) -> Statement {
          IAM_ROLE 'arn:aws:iam::123456789012:role/my-spectrum-role'\nCREATE EXTERNAL DATABASE IF NOT EXISTS;\n\n\
          CREATE EXTERNAL TABLE {name} (\n{}\n)\n",
         double_quoted(&database),
-        literal(&database),
+        escaped_literal(&database),
         list(columns),
     );
     let keys = &description.partition_keys;
     if !keys.is_empty() {
+        // Whatever the files are: a folder's name is no text file.
+        let of_folders = TableFormat::Parquet { compression: String::new() };
         let key = |key: &lakeward_model::PartitionKey| {
             let ty = match key.ty {
                 ColumnType::Utf8 => String::from("varchar(1024)"),
-                ref ty => type_of(ty, &description.format).unwrap_or_default(),
+                ref ty => type_of(ty, &of_folders).unwrap_or_default(),
             };
             format!("{} {ty}", double_quoted(&key.name.to_lowercase()))
         };
@@ -60,16 +63,17 @@ pub(super) fn statement(table: &Table) -> Statement {
                 _ => "org.openx.data.jsonserde.JsonSerDe",
             };
             let parameters = serde_parameters(format);
-            let parameters =
-                parameters.iter().map(|(name, value)| format!("{} = {}", literal(name), literal(value)));
+            let parameters = parameters
+                .iter()
+                .map(|(name, value)| format!("{} = {}", escaped_literal(name), escaped_literal(value)));
             text.push_str(&format!(
                 "ROW FORMAT SERDE {}\nWITH SERDEPROPERTIES (\n{}\n)\nSTORED AS TEXTFILE\n",
-                literal(serde),
+                escaped_literal(serde),
                 list(parameters)
             ));
         }
     }
-    text.push_str(&format!("LOCATION {}", literal(&table.url())));
+    text.push_str(&format!("LOCATION {}", escaped_literal(&table.url())));
     if matches!(description.format, TableFormat::Csv { header: true, .. }) {
         text.push_str("\nTABLE PROPERTIES ('skip.header.line.count' = '1')");
     }
@@ -80,7 +84,7 @@ pub(super) fn statement(table: &Table) -> Statement {
             "\n-- For every partition, unless the pipeline has a catalog:\n\
              -- ALTER TABLE {name} ADD IF NOT EXISTS PARTITION ({}) LOCATION {};\n",
             values.collect::<Vec<_>>().join(", "),
-            literal(&format!("{}{}", table.url(), description.folders)),
+            escaped_literal(&format!("{}{}", table.url(), description.folders)),
         ));
     }
     Statement { notes, text }
