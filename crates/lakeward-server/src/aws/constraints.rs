@@ -163,8 +163,7 @@ impl Model {
             (Type::String, Value::String(text)) => self.string(shape, path, text, found),
             (Type::Blob, Value::String(text)) => {
                 let bytes = base64_simd::STANDARD.decode_to_vec(text);
-                let bytes =
-                    bytes.map_err(|_| Fault::serialization(format!("{path} is not valid base64")))?;
+                let bytes = bytes.map_err(|_| Fault::serialization(format!("{path} is not valid base64")))?;
                 length(shape, path, bytes.len(), found);
             }
             (Type::Integer, Value::Number(n)) if n.is_i64() || n.is_u64() => {

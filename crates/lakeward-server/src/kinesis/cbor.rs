@@ -152,9 +152,7 @@ pub(super) fn put_millis(millis: i64, to: &mut Encoder<Vec<u8>>) {
 }
 
 /// Writing to memory does not fail.
-pub(super) fn infallible<T>(
-    written: Result<T, minicbor::encode::Error<std::convert::Infallible>>,
-) -> T {
+pub(super) fn infallible<T>(written: Result<T, minicbor::encode::Error<std::convert::Infallible>>) -> T {
     written.unwrap_or_else(|error| unreachable!("{error}"))
 }
 

@@ -63,7 +63,11 @@ mod tests {
             "ValidationException: 1 validation error detected: Value at 'limit' failed to satisfy constraint: Member \
              must have value less than or equal to 10000",
         );
-        check("CreateChannel", json!({}), "UnknownOperationException: CreateChannel is not supported by Lakeward.");
+        check(
+            "CreateChannel",
+            json!({}),
+            "UnknownOperationException: CreateChannel is not supported by Lakeward.",
+        );
         check("Nothing", json!({}), "UnknownOperationException: ");
     }
 }

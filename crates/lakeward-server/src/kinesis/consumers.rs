@@ -70,9 +70,11 @@ impl Api {
                 }
                 // A consumer that was registered anew within a second has
                 // another ARN all the same.
-                let second = change.now.micros().div_euclid(1_000_000).max(
-                    change.state.document.last_consumer.0.div_euclid(1_000_000).saturating_add(1),
-                );
+                let second = change
+                    .now
+                    .micros()
+                    .div_euclid(1_000_000)
+                    .max(change.state.document.last_consumer.0.div_euclid(1_000_000).saturating_add(1));
                 let created = Timestamp(second.saturating_mul(1_000_000));
                 change.state.document.last_consumer = created;
                 let consumer = Consumer { name, created, tags };
@@ -129,8 +131,9 @@ impl Api {
         let mut consumers: Vec<_> = state.document.consumers.iter().collect();
         consumers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let limit = input["MaxResults"].as_u64().and_then(|limit| usize::try_from(limit).ok());
-        let mut rest =
-            consumers.into_iter().filter(|consumer| after.as_ref().is_none_or(|after| consumer.name > *after));
+        let mut rest = consumers
+            .into_iter()
+            .filter(|consumer| after.as_ref().is_none_or(|after| consumer.name > *after));
         let page: Vec<_> = rest.by_ref().take(limit.unwrap_or(LIST_DEFAULT)).collect();
         let described: Value =
             page.iter().map(|consumer| self.describe_consumer_of(&target, consumer)).collect();

@@ -54,8 +54,7 @@ impl Iterator {
     /// # Errors
     /// It is none of ours, or too old.
     pub(super) fn open(token: &str, now: Timestamp) -> Result<Self, Fault> {
-        let iterator: Self =
-            open(token).ok_or_else(|| Fault::invalid_argument("Invalid ShardIterator."))?;
+        let iterator: Self = open(token).ok_or_else(|| Fault::invalid_argument("Invalid ShardIterator."))?;
         if now.millis().saturating_sub(iterator.created) > LIFETIME_MS {
             return Err(Fault::new(
                 "ExpiredIteratorException",
@@ -233,7 +232,9 @@ fn sequence_of(text: &str, shard: Shard, names: &Names<'_>) -> Result<Offset, Fa
 
 fn contradiction(kind: &str, sequence: Option<&str>, timestamp: Option<Timestamp>) -> Fault {
     if kind == "AT_TIMESTAMP" && timestamp.is_none() {
-        return Fault::invalid_argument("Must specify timestampInMillis parameter for iterator of type AT_TIMESTAMP. Current request has no timestamp parameter.");
+        return Fault::invalid_argument(
+            "Must specify timestampInMillis parameter for iterator of type AT_TIMESTAMP. Current request has no timestamp parameter.",
+        );
     }
     if kind != "AT_TIMESTAMP" && timestamp.is_some() {
         return Fault::invalid_argument(format!(

@@ -247,7 +247,9 @@ impl Api {
             return Ok(Reply::Whole(self.put(call, encoding, put, key, reservation).await?, None));
         }
         if body.len() > CONTROL_BYTES_MAX {
-            return Err(Fault::serialization(format!("a request may have at most {CONTROL_BYTES_MAX} bytes")));
+            return Err(Fault::serialization(format!(
+                "a request may have at most {CONTROL_BYTES_MAX} bytes"
+            )));
         }
         let input = encoding.read(&body)?;
         constraints::check(operation, &input)?;

@@ -202,7 +202,8 @@ impl Page {
                 let owner = state.document.shards.of_record(offset, key);
                 if owner.is_some_and(|owner| owner.shard() == entry.shard()) {
                     let bytes = self.bytes + record.len();
-                    if self.found.len() == limits.records || (bytes > limits.bytes && !self.found.is_empty()) {
+                    if self.found.len() == limits.records || (bytes > limits.bytes && !self.found.is_empty())
+                    {
                         is_full = true;
                         break;
                     }

@@ -110,11 +110,10 @@ impl Api {
     pub(super) async fn list_shards(&self, input: &Value) -> Result<Value, Fault> {
         let now = self.clock.now();
         let token = input["NextToken"].as_str().map(|token| open_list(token, now)).transpose()?;
-        let named = ["StreamName", "StreamARN", "ExclusiveStartShardId", "ShardFilter", "StreamCreationTimestamp"];
+        let named =
+            ["StreamName", "StreamARN", "ExclusiveStartShardId", "ShardFilter", "StreamCreationTimestamp"];
         if token.is_some() && named.iter().any(|member| !input[member].is_null()) {
-            return Err(Fault::invalid_argument(
-                "NextToken and StreamName cannot be provided together.",
-            ));
+            return Err(Fault::invalid_argument("NextToken and StreamName cannot be provided together."));
         }
         let target = match &token {
             Some(token) => self.target(Some(&token.stream), None)?,
@@ -157,7 +156,8 @@ impl Api {
     pub(super) async fn split_shard(&self, input: &Value) -> Result<Value, Fault> {
         let target = self.target_of(input)?;
         let live = self.live(&target).await?;
-        let (id, key) = (text(input, "ShardToSplit").to_owned(), text(input, "NewStartingHashKey").to_owned());
+        let (id, key) =
+            (text(input, "ShardToSplit").to_owned(), text(input, "NewStartingHashKey").to_owned());
         self.lives
             .change(live, move |change| {
                 let names = target.names();
@@ -256,12 +256,7 @@ fn open_list(token: &str, now: Timestamp) -> Result<ListToken, Fault> {
     Ok(token)
 }
 
-fn find_open<'a>(
-    state: &'a State,
-    id: &str,
-    now: Timestamp,
-    names: &Names<'_>,
-) -> Result<&'a Entry, Fault> {
+fn find_open<'a>(state: &'a State, id: &str, now: Timestamp, names: &Names<'_>) -> Result<&'a Entry, Fault> {
     let entry = iterator::find(state, id, now, names).map_err(|_| names.shard_not_found(id))?;
     if entry.is_open() { Ok(entry) } else { Err(closed(entry.shard().number, names)) }
 }

@@ -44,13 +44,17 @@ impl Api {
         let names = target.names();
         let mode = Mode::of(text(&input["StreamModeDetails"], "StreamMode"));
         if text(input, "RecordDistributionStrategy") == "AUTO" {
-            return Err(Fault::invalid_argument("RecordDistributionStrategy AUTO is not supported by Lakeward."));
+            return Err(Fault::invalid_argument(
+                "RecordDistributionStrategy AUTO is not supported by Lakeward.",
+            ));
         }
         let given = input["ShardCount"].as_u64();
         let shards = match (mode, given) {
             (Mode::OnDemand, None) => ON_DEMAND_SHARDS,
             (Mode::OnDemand, Some(_)) => {
-                return Err(Fault::validation("ShardCount must not be given for a stream in On-Demand mode."));
+                return Err(Fault::validation(
+                    "ShardCount must not be given for a stream in On-Demand mode.",
+                ));
             }
             (Mode::Provisioned, None) => {
                 return Err(Fault::validation(
@@ -79,7 +83,8 @@ impl Api {
             self.lives
                 .change(live, move |change| {
                     change.state.document.tags = tags;
-                    change.state.document.record_kib_max = kib.unwrap_or(change.state.document.record_kib_max);
+                    change.state.document.record_kib_max =
+                        kib.unwrap_or(change.state.document.record_kib_max);
                     Ok(())
                 })
                 .await?;
@@ -153,7 +158,8 @@ impl Api {
         let mut shards = state.document.shards.entries().iter().filter(|entry| {
             after.is_none_or(|after| entry.shard().number > after) && !entry.is_expired(horizon)
         });
-        let page: Value = shards.by_ref().take(limit.unwrap_or(LIST_DEFAULT)).map(reshard::describe).collect();
+        let page: Value =
+            shards.by_ref().take(limit.unwrap_or(LIST_DEFAULT)).map(reshard::describe).collect();
         let mut described = self.description(&target, &state);
         described["Shards"] = page;
         described["HasMoreShards"] = shards.next().is_some().into();
@@ -207,7 +213,8 @@ impl Api {
         let limit = input["Limit"].as_u64().and_then(|limit| usize::try_from(limit).ok());
         let mut names = self.lives.streams.names();
         names.sort_unstable();
-        let mut rest = names.into_iter().filter(|name| after.as_deref().is_none_or(|after| name.as_str() > after));
+        let mut rest =
+            names.into_iter().filter(|name| after.as_deref().is_none_or(|after| name.as_str() > after));
         let page: Vec<StreamName> = rest.by_ref().take(limit.unwrap_or(LIST_DEFAULT)).collect();
         let has_more = rest.next().is_some();
         let mut summaries = Vec::with_capacity(page.len());
@@ -215,7 +222,8 @@ impl Api {
             summaries.push(self.summary(name).await);
         }
         let listed: Vec<_> = page.iter().map(StreamName::as_str).collect();
-        let mut answer = json!({"StreamNames": listed, "HasMoreStreams": has_more, "StreamSummaries": summaries});
+        let mut answer =
+            json!({"StreamNames": listed, "HasMoreStreams": has_more, "StreamSummaries": summaries});
         if let Some(last) = page.last().filter(|_| has_more) {
             let token = ListToken { after: last.to_string(), created: now.millis() };
             answer["NextToken"] = iterator::seal(&token).into();

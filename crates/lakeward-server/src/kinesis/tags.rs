@@ -23,7 +23,9 @@ pub(super) fn given(tags: &Value) -> Result<Tags, Fault> {
 
 fn check(tags: Tags) -> Result<Tags, Fault> {
     if let Some(reserved) = tags.keys().find(|key| key.to_ascii_lowercase().starts_with("aws:")) {
-        return Err(Fault::invalid_argument(format!("Tag key {reserved} starts with the reserved prefix aws:.")));
+        return Err(Fault::invalid_argument(format!(
+            "Tag key {reserved} starts with the reserved prefix aws:."
+        )));
     }
     if tags.len() > TAGS_MAX {
         return Err(Fault::limit_exceeded(format!("At most {TAGS_MAX} tags are allowed for a resource.")));
@@ -32,7 +34,11 @@ fn check(tags: Tags) -> Result<Tags, Fault> {
 }
 
 /// What the tags belong to: the stream, or a consumer of it.
-fn tags_of<'a>(document: &'a mut Document, consumer: Option<&str>, names: &Names<'_>) -> Result<&'a mut Tags, Fault> {
+fn tags_of<'a>(
+    document: &'a mut Document,
+    consumer: Option<&str>,
+    names: &Names<'_>,
+) -> Result<&'a mut Tags, Fault> {
     match consumer {
         None => Ok(&mut document.tags),
         Some(name) => {
@@ -115,8 +121,9 @@ impl Api {
 /// The stream of a `ResourceARN`, as an input names it, and the consumer.
 fn resource(input: &Value) -> Result<(Value, Option<String>), Fault> {
     let given = text(input, "ResourceARN");
-    let arn = Arn::parse(given)
-        .ok_or_else(|| Fault::invalid_argument(format!("{given} is not the ARN of a stream or a consumer.")))?;
+    let arn = Arn::parse(given).ok_or_else(|| {
+        Fault::invalid_argument(format!("{given} is not the ARN of a stream or a consumer."))
+    })?;
     // A consumer's ARN names its stream too.
     Ok((json!({"StreamARN": given}), arn.consumer.map(|(name, _)| name.to_owned())))
 }

@@ -224,7 +224,8 @@ impl Work {
             let (data, partition_key) = self.put.record(number);
             let same = |(at, found): &(usize, &[u8])| {
                 let key = keys.and_then(|keys| ShardKey::read(keys.get(*at)));
-                let key = key.filter(|key| key.partition_key.as_bytes() == partition_key && *found == data)?;
+                let key =
+                    key.filter(|key| key.partition_key.as_bytes() == partition_key && *found == data)?;
                 Some(key.shard.sequence(first.plus(*at as u64)))
             };
             match stored.peek().and_then(same) {

@@ -41,10 +41,17 @@ fn botocore_requests_verify() {
         all.extend_from_slice(headers);
         let verifier = verifier();
         for _ in ["derives the key", "finds it in the cache"] {
-            assert_eq!(verifier.verify("firehose", &request(&all), body.as_bytes(), at("2026-11-21T10:02:00Z")), Ok(()));
+            assert_eq!(
+                verifier.verify("firehose", &request(&all), body.as_bytes(), at("2026-11-21T10:02:00Z")),
+                Ok(())
+            );
         }
         let other = format!("{body} ");
-        assert!(verifier.verify("firehose", &request(&all), other.as_bytes(), at("2026-11-21T10:02:00Z")).is_err());
+        assert!(
+            verifier
+                .verify("firehose", &request(&all), other.as_bytes(), at("2026-11-21T10:02:00Z"))
+                .is_err()
+        );
     };
     check(
         "127.0.0.1:7171",

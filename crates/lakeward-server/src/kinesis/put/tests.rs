@@ -54,19 +54,22 @@ fn record() -> impl Strategy<Value = Value> {
 fn input(call: Call) -> impl Strategy<Value = Value> {
     let stream = prop_oneof![4 => "[a-zA-Z0-9_.-]{1,20}", 1 => ".{0,3}"];
     let records = prop::collection::vec(record(), 0..6);
-    (prop::option::of(stream), any::<bool>(), records, record()).prop_map(move |(stream, arn, records, one)| {
-        let mut input = match call {
-            Call::One => one,
-            Call::Many => json!({"Records": records}),
-        };
-        if let Some(stream) = stream {
-            if arn {
-                input["StreamARN"] = format!("arn:aws:kinesis:eu-west-1:000000000000:stream/{stream}").into();
+    (prop::option::of(stream), any::<bool>(), records, record()).prop_map(
+        move |(stream, arn, records, one)| {
+            let mut input = match call {
+                Call::One => one,
+                Call::Many => json!({"Records": records}),
+            };
+            if let Some(stream) = stream {
+                if arn {
+                    input["StreamARN"] =
+                        format!("arn:aws:kinesis:eu-west-1:000000000000:stream/{stream}").into();
+                }
+                input["StreamName"] = stream.into();
             }
-            input["StreamName"] = stream.into();
-        }
-        input
-    })
+            input
+        },
+    )
 }
 
 fn call() -> impl Strategy<Value = (Call, Value)> {
@@ -110,7 +113,10 @@ fn real_clients_take_the_short_way() {
     assert!(scan(Call::Many, boto3).is_none(), "an escape goes the long way");
     let plain = br#"{"Records": [{"Data": "eyJhIjoxfQ==", "PartitionKey": "k-1"}, {"PartitionKey": "k", "ExplicitHashKey": "7", "Data": ""}], "StreamARN": "arn:aws:kinesis:us-east-1:000000000000:stream/events"}"#;
     let put = scan(Call::Many, plain).unwrap();
-    assert_eq!((put.len(), put.record(0), put.record(1)), (2, (&b"{\"a\":1}"[..], &b"k-1"[..]), (&b""[..], &b"k"[..])));
+    assert_eq!(
+        (put.len(), put.record(0), put.record(1)),
+        (2, (&b"{\"a\":1}"[..], &b"k-1"[..]), (&b""[..], &b"k"[..]))
+    );
     assert_eq!(put.hashes, [hash_of("k-1"), 7]);
     let one = br#"{"StreamName": "events", "Data": "eyJhIjoxfQ==", "PartitionKey": "k-1"}"#;
     assert!(scan(Call::One, one).is_some());
@@ -133,7 +139,10 @@ fn limits() {
     );
     let mebibyte = base64_simd::STANDARD.encode_to_string(vec![0; (1 << 20) - 1]);
     check(vec![record(&mebibyte, "k"); 10].into(), "10");
-    check(vec![record(&mebibyte, "kk"); 10].into(), "InvalidArgumentException: Records size exceeds 10 MB limit");
+    check(
+        vec![record(&mebibyte, "kk"); 10].into(),
+        "InvalidArgumentException: Records size exceeds 10 MB limit",
+    );
     check(
         json!([{"Data": "", "PartitionKey": "k", "ExplicitHashKey": "340282366920938463463374607431768211456"}]),
         "InvalidArgumentException: Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. \
@@ -149,7 +158,9 @@ fn records_get_their_shards() {
     let shard = |number| Some(Shard { number, created: 9 });
     let keys = |records: &Records| {
         let keys = records.keys.clone().unwrap();
-        let read = |at| lakeward_model::ShardKey::read(keys.get(at)).map(|k| (k.shard.number, k.partition_key.to_owned()));
+        let read = |at| {
+            lakeward_model::ShardKey::read(keys.get(at)).map(|k| (k.shard.number, k.partition_key.to_owned()))
+        };
         (0..records.len()).map(|at| read(at).unwrap()).collect::<Vec<_>>()
     };
     let all = parse(Call::Many, &input).unwrap().records(&[shard(3), shard(1), shard(2)]);

@@ -41,7 +41,8 @@ fn ranges_are_those_of_aws() {
         ],
     );
     let quarter = 1_u128 << 126;
-    let quarters = [0, 1, 2, 3].map(|i: u128| (i * quarter, (i * quarter).wrapping_add(quarter).wrapping_sub(1)));
+    let quarters =
+        [0, 1, 2, 3].map(|i: u128| (i * quarter, (i * quarter).wrapping_add(quarter).wrapping_sub(1)));
     check(4, &quarters);
 }
 
