@@ -269,8 +269,8 @@ impl Bounds {
     fn low(self, number: u32) -> u128 {
         let parts = u128::from(self.0);
         // 2^128 itself has no u128.
-        let width = u128::MAX / parts + u128::from(u128::MAX % parts == parts - 1);
-        if self.0 == 1 { 0 } else { width * u128::from(number) }
+        let is_exact = parts > 1 && u128::MAX % parts == parts - 1;
+        (u128::MAX / parts + u128::from(is_exact)) * u128::from(number)
     }
 
     fn high(self, number: u32) -> u128 {

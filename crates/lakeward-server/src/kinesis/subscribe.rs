@@ -195,6 +195,9 @@ impl Push {
     /// The next event; `None` when the time is over.
     async fn event(&mut self) -> Option<Bytes> {
         loop {
+            if self.held.api.shutdown.is_cancelled() || Instant::now() >= self.until {
+                return None;
+            }
             if self.held.end.is_cancelled() {
                 let message = "The subscription was taken over, or its consumer is gone.";
                 return Some(self.exception(&Fault::in_use(message)));

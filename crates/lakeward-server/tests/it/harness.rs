@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakeward_engine::{BatchLimits, Connectors, Control, Engine, EngineOptions, Opened, PipelineSpec};
+use lakeward_engine::{
+    BatchLimits, Connectors, Control, Engine, EngineOptions, Opened, PipelineSpec, StreamSpec,
+};
 use lakeward_model::StreamName;
-use lakeward_model::clock::SystemClock;
+use lakeward_model::clock::{SharedClock, SystemClock};
 use lakeward_model::conformance::MemoryDestination;
 use lakeward_server::{Backend, Running, ServerConfig, serve};
 use serde_json::{Value, json};
@@ -30,6 +32,9 @@ pub(crate) struct Setup {
     pub(crate) auto: bool,
     /// How old a batch gets before it is cut.
     pub(crate) age: Duration,
+    /// Streams that the configuration names.
+    pub(crate) streams: Vec<StreamSpec>,
+    pub(crate) clock: SharedClock,
 }
 
 impl Default for Setup {
@@ -39,6 +44,8 @@ impl Default for Setup {
             journal: lakeward_journal::Options::default(),
             auto: false,
             age: BatchLimits::default().age,
+            streams: Vec::new(),
+            clock: Arc::new(SystemClock),
         }
     }
 }
@@ -73,9 +80,9 @@ pub(crate) async fn start(dir: &std::path::Path, setup: Setup) -> Server {
         state: dir.to_owned(),
         journal: setup.journal,
         retention: Duration::from_secs(3600),
-        streams: Vec::new(),
+        streams: setup.streams,
         sources: Vec::new(),
-        clock: Arc::new(SystemClock),
+        clock: Arc::clone(&setup.clock),
         connectors: Connectors {
             destination: Arc::new(|_| {
                 Ok(Opened { destination: Arc::new(MemoryDestination::default()), name: "memory".to_owned() })
@@ -101,7 +108,7 @@ pub(crate) async fn start(dir: &std::path::Path, setup: Setup) -> Server {
         intake: engine.intake(),
         control: engine.control(),
         streams: engine.streams(),
-        clock: Arc::new(SystemClock),
+        clock: setup.clock,
         metrics: None,
         bucket_destination: Arc::new(|bucket| json!({"type": "lake", "url": format!("s3://{bucket}/")})),
     };
@@ -178,4 +185,55 @@ pub(crate) async fn call(addr: SocketAddr, operation: &str, input: &Value) -> Re
     let target = format!("Firehose_20150804.{operation}");
     let headers = [("Content-Type", "application/x-amz-json-1.1"), ("X-Amz-Target", target.as_str())];
     send(addr, "POST /", &headers, input.to_string().as_bytes()).await
+}
+
+/// Calls the Kinesis API without a signature.
+pub(crate) async fn kinesis(addr: SocketAddr, operation: &str, input: &Value) -> Reply {
+    kinesis_try(addr, operation, input, &[]).await
+}
+
+/// The same, with further headers.
+pub(crate) async fn kinesis_try(
+    addr: SocketAddr,
+    operation: &str,
+    input: &Value,
+    more: &[(&str, &str)],
+) -> Reply {
+    let target = format!("Kinesis_20131202.{operation}");
+    let mut headers = vec![("Content-Type", "application/x-amz-json-1.1"), ("X-Amz-Target", target.as_str())];
+    headers.extend_from_slice(more);
+    send(addr, "POST /", &headers, input.to_string().as_bytes()).await
+}
+
+/// The same, and the answer, which must be a success.
+pub(crate) async fn ask(addr: SocketAddr, operation: &str, input: &Value) -> Value {
+    let reply = kinesis(addr, operation, input).await;
+    assert_eq!(reply.status, 200, "{operation} {input}: {}", String::from_utf8_lossy(&reply.body));
+    if reply.body.is_empty() { json!({}) } else { reply.json() }
+}
+
+/// The same, which must be refused: exception and message.
+pub(crate) async fn refused(addr: SocketAddr, operation: &str, input: &Value) -> (String, String) {
+    let reply = kinesis(addr, operation, input).await;
+    let text = |member: &str| reply.json()[member].as_str().unwrap_or_default().to_owned();
+    assert_eq!(reply.status, 400, "{operation} {input}: {}", String::from_utf8_lossy(&reply.body));
+    (text("__type"), text("message"))
+}
+
+/// A clock that is moved by hand, from the operating system's time on.
+#[derive(Debug, Default)]
+pub(crate) struct Hand(pub(crate) std::sync::atomic::AtomicI64);
+
+impl Hand {
+    pub(crate) fn forward(&self, time: Duration) {
+        let micros = i64::try_from(time.as_micros()).unwrap();
+        self.0.fetch_add(micros, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+impl lakeward_model::clock::Clock for Hand {
+    fn now(&self) -> lakeward_model::Timestamp {
+        let ahead = self.0.load(std::sync::atomic::Ordering::Relaxed);
+        lakeward_model::Timestamp(lakeward_model::clock::Clock::now(&SystemClock).0 + ahead)
+    }
 }
