@@ -120,6 +120,8 @@ def test_systemd_takes_the_units_and_they_are_closed(tmp_path):
         assert done.stderr.strip() == "", done.stderr
         # 0 is closed, 100 is open; 12 when this was written.
         run("systemd-analyze", "security", "--offline=yes", "--threshold=20", unit)
+    if shutil.which("systemd-sysusers"):
+        run("systemd-sysusers", "--dry-run", SYSTEMD / "lakeward.sysusers")
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze on this machine")
@@ -243,9 +245,10 @@ def test_the_chart(tools, tmp_path, name):
     assert [container[f"{probe}Probe"]["httpGet"]["path"] for probe in ("startup", "liveness", "readiness")] == [
         "/healthz", "/healthz", "/readyz",
     ]
+    assert container["livenessProbe"]["httpGet"]["scheme"] == ("HTTPS" if name == "everything" else "HTTP")
     # The pod's own configuration is sound with the pod's own environment.
     environment = {variable["name"]: variable["value"] for variable in container["env"]}
-    secrets = environment.pop("CREDENTIALS_DIRECTORY")
+    secrets = environment["CREDENTIALS_DIRECTORY"]
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
     assert mounts["secrets"] == secrets and mounts["state"] == "/var/lib/lakeward"
     text = kinds["ConfigMap"]["data"]["lakeward.yaml"]
