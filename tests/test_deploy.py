@@ -157,7 +157,10 @@ class Manager:
 
     def wait_for(self, state):
         while True:
-            message = self.socket.recv(4096).decode()
+            try:
+                message = self.socket.recv(4096).decode()
+            except TimeoutError as error:
+                raise AssertionError(f"no {state} within 30 s; heard {self.heard}") from error
             self.heard.append(message)
             if state in message.splitlines():
                 return
@@ -184,6 +187,7 @@ def test_the_service_manager_hears_ready_alive_and_stopping(tmp_path, monkeypatc
         manager.wait_for("STOPPING=1")
     finally:
         running.kill()
+        manager.socket.close()
 
 
 # Docker
