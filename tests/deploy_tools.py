@@ -25,11 +25,11 @@ def cache():
 
 
 def made(name, content, make):
-    """The folder `name-<hash of content>`, made whole by `make`; older ones go."""
+    """The folder `name-<hash of content>`, made whole by `make`; others of that name go."""
     folder = cache()
     folder.mkdir(parents=True, exist_ok=True)
     wanted = folder / f"{name}-{hashlib.sha256(content).hexdigest()[:16]}"
-    with open(folder / "lock", "w") as lock:
+    with open(folder / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (wanted / "whole").exists():
             for old in folder.glob(f"{name}-*"):
@@ -93,11 +93,11 @@ def tflint():
     version = "github.com/terraform-linters/tflint@v0.64.0"
 
     def make(folder):
-        # Modules that only this build needs do not stay.
-        modules = folder / "modules"
-        environment = {**os.environ, "GOBIN": str(folder), "GOMODCACHE": str(modules), "GOFLAGS": "-modcacherw"}
-        run("go", "install", version, env=environment)
-        shutil.rmtree(modules)
+        # What only this build needs does not stay.
+        only = folder / "build"
+        places = {"GOBIN": str(folder), "GOMODCACHE": str(only / "modules"), "GOCACHE": str(only / "objects")}
+        run("go", "install", version, env={**os.environ, **places, "GOFLAGS": "-modcacherw"}, timeout=1800)
+        shutil.rmtree(only)
 
     return made("tflint", version.encode(), make) / "tflint"
 

@@ -72,10 +72,10 @@ class File:
         return self.block(entries, self.classes.get(f"{name[0].upper()}{name[1:]}OutputReference", ""))
 
     def block(self, entries, body):
-        members = {
-            name: ({"computed": computed == "true", "optional": optional == "true", "required": required == "true"}, rest)
-            for name, computed, optional, required, rest in MEMBER.findall(body)
-        }
+        members = {}
+        for name, *flags, rest in MEMBER.findall(body):
+            words = zip(("computed", "optional", "required"), flags, strict=True)
+            members[name] = ({word: flag == "true" for word, flag in words}, rest)
         block = {"attributes": {}, "blocks": {}}
         for name, value, is_block, nesting, storage in ENTRY.findall(entries):
             flags = members[name][0] if name in members else {"computed": False, "optional": True, "required": False}
@@ -83,11 +83,12 @@ class File:
                 block["blocks"][name] = self.nested_block(value, nesting, flags["required"])
             else:
                 block["attributes"][name] = {"type": type_of(nesting, storage), **flags}
-        for name, (flags, rest) in members.items():
+        for name, (_, rest) in members.items():
             if name not in block["attributes"] and name not in block["blocks"]:
                 getter = re.search(r"return this\.(get\w+)\('", rest)
                 kind = GETTERS.get(getter[1] if getter else "", "dynamic")
-                block["attributes"][name] = {"type": kind, **flags, "optional": False, "required": False, "computed": True}
+                answer = {"computed": True, "optional": False, "required": False}
+                block["attributes"][name] = {"type": kind, **answer}
         return block
 
     def nested_block(self, value, nesting, required):

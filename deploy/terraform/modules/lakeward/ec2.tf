@@ -16,7 +16,7 @@ data "aws_ssm_parameter" "ami" {
 
 resource "aws_ebs_volume" "journal" {
   # checkov:skip=CKV_AWS_189:a key of your own if kms_key_arn is given
-  # checkov:skip=CKV2_AWS_9:back it up by your own plan if you must; delivered records lie in S3
+  # checkov:skip=CKV2_AWS_9:an older state must never be started again: docs/deploy.md
   # checkov:skip=CKV2_AWS_2:encrypted is set
   count = local.ec2 ? 1 : 0
 

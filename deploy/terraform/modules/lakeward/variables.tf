@@ -34,7 +34,7 @@ variable "prefix" {
 }
 
 variable "kms_key_arn" {
-  description = "Key for bucket, volume, secrets and logs. Without one AWS's own keys are used."
+  description = "Key for bucket, volume, secrets and logs; its policy must let CloudWatch Logs use it. Without one AWS's own keys are used."
   type        = string
   default     = null
 }
@@ -229,7 +229,7 @@ variable "volume_iops" {
 }
 
 variable "volume_snapshot_id" {
-  description = "ec2: make the journal's volume from this snapshot."
+  description = "ec2: make the journal's volume from this snapshot, taken after the service stopped for good: see \"Moving\" in docs/deploy.md."
   type        = string
   default     = null
 }
