@@ -43,7 +43,7 @@ public final class Producer {
                 }
             }
             try {
-                client.putRecord(r -> r.streamName("no-such-stream").partitionKey("k").data(data(0))).get();
+                client.describeStreamSummary(r -> r.streamName("no-such-stream")).get();
             } catch (java.util.concurrent.ExecutionException refusal) {
                 System.out.println("refused " + refusal.getCause().getClass().getSimpleName());
             }
