@@ -155,8 +155,13 @@ def test_the_stack_is_really_created_and_the_role_is_just_enough(emulator, tmp_p
     denied(s3.list_buckets)
     owner.delete_object(Bucket="stack-lake", Key="in/x")
     glue = emulator.client("glue", *role)
-    glue.create_table(DatabaseName="lake_db", TableInput={"Name": "events"})
+    glue.create_table(
+        DatabaseName="lake_db", TableInput={"Name": "events", "PartitionKeys": [{"Name": "year", "Type": "string"}]}
+    )
     assert glue.get_table(DatabaseName="lake_db", Name="events")["Table"]["Name"] == "events"
+    partition = {"Values": ["2026"], "StorageDescriptor": {"Location": "s3://stack-lake/in/events/year=2026/"}}
+    glue.batch_create_partition(DatabaseName="lake_db", TableName="events", PartitionInputList=[partition])
+    assert len(glue.get_partitions(DatabaseName="lake_db", TableName="events")["Partitions"]) == 1
     denied(glue.create_database, DatabaseInput={"Name": "other"})
     denied(glue.delete_table, DatabaseName="lake_db", Name="events")
     denied(emulator.client("iam", *role).list_roles)

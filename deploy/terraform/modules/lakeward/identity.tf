@@ -59,21 +59,19 @@ data "aws_iam_policy_document" "lake" {
     resources = [aws_s3_bucket.lake.arn]
   }
 
+  # Not glue:CreateDatabase: the database is made here.
   dynamic "statement" {
     for_each = var.glue_database != null ? [1] : []
 
     content {
       sid = "Catalog"
       actions = [
-        "glue:GetDatabase",
         "glue:GetTable",
         "glue:CreateTable",
         "glue:UpdateTable",
-        "glue:GetPartition",
         "glue:GetPartitions",
-        "glue:BatchGetPartition",
         "glue:BatchCreatePartition",
-        "glue:UpdatePartition",
+        "glue:BatchUpdatePartition",
       ]
       resources = [
         "${local.glue}:catalog",
