@@ -92,11 +92,12 @@ def service_with(folder, sources, **settings):
 class Producer(threading.Thread):
     """Numbered records under KEYS keys, each key's in order."""
 
-    def __init__(self, server, stream, at_once=50, pause=0.01, limit=None):
+    def __init__(self, server, stream, at_once=50, pause=0.01, limit=None, padding=0):
         super().__init__(daemon=True)
         self.kinesis = server.client()
         self.stream = stream
         self.at_once, self.pause, self.limit = at_once, pause, limit
+        self.padding = "x" * padding
         self.next = collections.Counter()
         self.sent = 0
         self.stopping = threading.Event()
@@ -114,7 +115,8 @@ class Producer(threading.Thread):
         records = []
         for _ in range(count):
             key = f"key-{(self.sent + len(records)) % KEYS}"
-            records.append({"Data": json.dumps({"key": key, "n": self.next[key]}).encode(), "PartitionKey": key})
+            event = {"key": key, "n": self.next[key], "padding": self.padding}
+            records.append({"Data": json.dumps(event).encode(), "PartitionKey": key})
             self.next[key] += 1
         while records:
             reply = self.kinesis.put_records(StreamName=self.stream, Records=records)

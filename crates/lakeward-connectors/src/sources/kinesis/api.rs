@@ -28,7 +28,6 @@ pub(super) struct Stream {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct ListShardsReply {
-    #[serde(default)]
     shards: Vec<ShardReply>,
     next_token: Option<String>,
 }
@@ -66,9 +65,10 @@ struct IteratorReply {
     shard_iterator: String,
 }
 
-/// What a read gives.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+/// What a read gives. A reply without `Records` is none: it would look like the
+/// end of a shard.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub(super) struct RecordsReply {
     pub(super) records: Vec<RecordReply>,
     /// Absent at the end of a shard.

@@ -202,6 +202,8 @@ impl Table {
             change.set.push_str(", lakewardTimestamp = if_not_exists(lakewardTimestamp, :now)");
             change.values[":now"] = json!({ "N": row.instant.unwrap_or(now).micros().to_string() });
         }
+        // KCL 3 leaves it behind when a worker dies that hands a lease over.
+        change.set.push_str(" REMOVE checkpointOwner");
         self.update(&row.shard, row.counter, change).await
     }
 
