@@ -8,7 +8,7 @@ import pytest
 from kinesis_servers import Kinesalite, KinesisLocal, Roto
 from service import http
 from test_kinesis_source import (
-    SEED, Producer, check, in_lakes, kill_at_random, make_stream, reshard, service_with, source, wait_until,
+    SEED, Producer, check, in_lakes, kill_at_random, make_stream, reshard, service_with, source, state, wait_until,
     wait_until_received,
 )
 
@@ -115,11 +115,6 @@ def test_a_claim_outlives_its_process_and_its_lease(tmp_path, server, dynamodb):
             wait_until_received([service, other], producer.sent)
             check(producer.expected(), in_lakes(first, second))
             assert sum("fetched what was claimed" in line for line in service.log) == 1
-
-
-def state(service):
-    (told,) = service.command("status")["sources"]
-    return told["state"]
 
 
 def test_the_rows_are_those_of_kcl(tmp_path, server, dynamodb):

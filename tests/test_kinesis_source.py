@@ -22,11 +22,11 @@ import pytest
 
 import lake
 from faultproxy import FaultProxy
-from kinesis_servers import KEY, REGION, SECRET, KinesisLocal, Kinesalite, Moto, Roto, client
+from kinesis_servers import KEY, REGION, SECRET, KinesisLocal, Kinesalite, Roto, client
 from service import Service, config, http, pipeline
 
 SEED = int(os.environ.get("LAKEWARD_TEST_SEED", time.time_ns() % 1_000_000))
-SERVERS = {"kinesis-local": KinesisLocal, "kinesalite": Kinesalite, "roto": Roto, "moto": Moto}
+SERVERS = {"kinesis-local": KinesisLocal, "kinesalite": Kinesalite, "roto": Roto}
 BATCH = {"age": "100ms", "records": 2_000}
 KEYS = 40
 # LAKEWARD_TEST_KINESIS names another endpoint to run against.
@@ -45,7 +45,7 @@ class Given:
         pass
 
 
-@pytest.fixture(params=["given"] if GIVEN else ["kinesis-local", "kinesalite", "roto"])
+@pytest.fixture(params=["given"] if GIVEN else list(SERVERS))
 def server(request):
     running = Given() if request.param == "given" else SERVERS[request.param]()
     yield running
@@ -173,6 +173,11 @@ def records_of(service):
         at = page[-1]["offset"] + 1
 
 
+def state(service):
+    (told,) = service.command("status")["sources"]
+    return told["state"]
+
+
 def received(service):
     return sum(one["received"] for one in service.pipelines())
 
@@ -239,18 +244,21 @@ def test_kill_9_while_shards_split_and_merge(tmp_path, server, stream):
         service.kill()
         service.start()
         wait_until_received([service], producer.sent)
+        wait_until(lambda: state(service) in ("idle", "reading"), service.log_tail)
         (told,) = service.command("status")["sources"]
         print(f"seed {SEED}: {producer.sent} records, {told}")
         check(producer.expected(), in_lakes(tmp_path))
         in_order(records_of(service))
         assert service.audit()["balanced"] is True
-        assert told["source"] == "events" and told["kind"] == "kinesis" and told["state"] in ("idle", "reading"), told
+        assert (told["source"], told["kind"], told["stream"]) == ("events", "kinesis", "events")
         assert service.terminate() == 0
     finally:
         service.kill()
 
 
 def test_a_proxy_that_throttles_fails_and_loses_replies(tmp_path, server, stream):
+    if isinstance(server, Kinesalite):
+        pytest.skip("kinesalite dies of a request that is cut off")
     proxy = FaultProxy(server.endpoint, SEED, rate=0.3)
     service = service_with(tmp_path, [source(server, stream, proxy.endpoint, timeout="2s")])
     producer = Producer(server, stream, limit=3_000)
@@ -277,7 +285,7 @@ def test_latest_is_pinned_before_the_first_record(tmp_path, server, stream):
     time.sleep(1.1)
     service = service_with(tmp_path, [source(server, stream, start="latest")])
     service.start()
-    wait_until(lambda: service.command("status")["sources"][0]["state"] == "idle", service.log_tail)
+    wait_until(lambda: state(service) == "idle", service.log_tail)
     service.kill()
     # Nobody reads while these come.
     after = Producer(server, stream)
@@ -292,7 +300,7 @@ def test_an_idle_source_says_that_it_is_there(tmp_path, server, stream):
     Producer(server, stream).put(10)
     with service_with(tmp_path, [source(server, stream)]) as service:
         wait_until_received([service], 10)
-        wait_until(lambda: service.command("status")["sources"][0]["state"] == "idle", service.log_tail)
+        wait_until(lambda: state(service) == "idle", service.log_tail)
         told = service.command("status")["sources"][0]
         assert (told["records"], told["behind_ms"], told["last_error"]) == (10, 0, None)
         status, metrics = http("GET", f"{service.url}/metrics")

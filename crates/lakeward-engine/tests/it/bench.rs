@@ -84,8 +84,13 @@ pub(crate) async fn try_open(
     specs: Vec<PipelineSpec>,
     auto: Option<AutoPipeline>,
 ) -> Result<Engine, OpenEngineError> {
+    Engine::open(EngineOptions { auto, ..options(state, lakes) }, specs).await
+}
+
+/// How an engine on `state` is set up that delivers to `lakes`.
+pub(crate) fn options(state: &Path, lakes: &Lakes) -> EngineOptions {
     let lakes = lakes.clone();
-    let options = EngineOptions {
+    EngineOptions {
         state: state.to_path_buf(),
         journal: lakeward_journal::Options { segment_bytes: 1 << 20, ..lakeward_journal::Options::default() },
         retention: Duration::ZERO,
@@ -108,9 +113,8 @@ pub(crate) async fn try_open(
             },
             sql: Arc::new(|_| unreachable!("these tests have no SQL")),
         },
-        auto,
-    };
-    Engine::open(options, specs).await
+        auto: None,
+    }
 }
 
 pub(crate) async fn open(state: &Path, lakes: &Lakes, specs: Vec<PipelineSpec>) -> Engine {

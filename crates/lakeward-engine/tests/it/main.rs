@@ -7,3 +7,4 @@ mod delivery;
 mod pipelines;
 mod recovery;
 mod replays;
+mod sources;
