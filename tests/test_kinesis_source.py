@@ -23,7 +23,7 @@ import pytest
 import lake
 from faultproxy import FaultProxy
 from kinesis_servers import KEY, REGION, SECRET, KinesisLocal, Kinesalite, Roto, client
-from service import Service, config, http, pipeline
+from service import Service, config, http, lakeward, pipeline
 
 SEED = int(os.environ.get("LAKEWARD_TEST_SEED", time.time_ns() % 1_000_000))
 SERVERS = {"kinesis-local": KinesisLocal, "kinesalite": Kinesalite, "roto": Roto}
@@ -305,6 +305,15 @@ def test_an_idle_source_says_that_it_is_there(tmp_path, server, stream):
         assert (told["records"], told["behind_ms"], told["last_error"]) == (10, 0, None)
         status, metrics = http("GET", f"{service.url}/metrics")
         assert status == 200 and 'lakeward_source_records_total{source="events"} 10' in metrics
+
+
+def test_a_check_lists_the_shards(tmp_path, server, stream):
+    path = service_with(tmp_path, [source(server, stream)]).arguments[-1]
+    done = lakeward("check", "--connect", "-c", path, "--json")
+    assert {"source": "events", "probe": "shards", "ok": True, "message": "4 shards, 4 of them open"} in json.loads(done.stdout)["probes"]
+    path = service_with(tmp_path, [source(server, "nowhere")]).arguments[-1]
+    done = lakeward("check", "--connect", "-c", path, check=False)
+    assert done.returncode == 69 and "nowhere" in done.stdout, done.stdout + done.stderr
 
 
 def test_sources_that_cannot_be_are_refused(tmp_path):
