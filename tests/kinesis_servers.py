@@ -125,16 +125,8 @@ class Kinesalite(Server):
         return command, {"AWS_REGION": REGION, "AWS_ACCOUNT_ID": "000000000000"}
 
 
-class Moto(Server):
-    """moto: closed shards never end there."""
-
-    def command(self):
-        program = pathlib.Path(sys.executable).parent / "moto_server"
-        return [str(program), "-H", "127.0.0.1", "-p", str(self.port)], {}
-
-
 class Roto(Server):
-    """roto: DynamoDB with conditional writes that are atomic."""
+    """roto: Kinesis, and DynamoDB with conditional writes that are atomic."""
 
     def command(self):
         program = pathlib.Path(sys.executable).parent / "roto-server"

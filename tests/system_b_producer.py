@@ -49,8 +49,6 @@ def main(rate, seconds):
     for number in range(int(rate * seconds)):
         due = begin + number / rate
         time.sleep(max(0, due - time.monotonic()))
-        if time.monotonic() > begin + seconds + 30:
-            break
         if acknowledged and random.random() < REPEATED:
             event = random.choice(acknowledged[-1_000:])
         else:

@@ -8,7 +8,7 @@ import pytest
 from kinesis_servers import Kinesalite, KinesisLocal, Roto
 from service import http
 from test_kinesis_source import (
-    SEED, Producer, check, in_lakes, kill_at_random, make_stream, reshard, service_with, source, wait_until,
+    SEED, Producer, check, in_lakes, kill_at_random, make_stream, reshard, service_with, source, state, wait_until,
     wait_until_received,
 )
 
@@ -27,9 +27,9 @@ def dynamodb():
         yield running
 
 
-def worker(folder, server, stream, dynamodb, failover="1s", **settings):
-    leases = {"table": TABLE, "failover": failover, "endpoint": dynamodb.endpoint}
-    return service_with(folder, [source(server, stream, leases=leases, **settings)])
+def worker(folder, server, stream, dynamodb, journal=None, **settings):
+    leases = {"table": TABLE, "failover": "1s", "endpoint": dynamodb.endpoint}
+    return service_with(folder, [source(server, stream, leases=leases, **settings)], journal=journal or {})
 
 
 def rows(dynamodb):
@@ -80,40 +80,41 @@ def test_two_processes_share_and_are_killed(tmp_path, server, dynamodb):
             service.kill()
 
 
-def test_a_claim_outlives_its_process_and_the_lease(tmp_path, server, dynamodb):
-    """Who dies keeps what it had claimed, although another goes on behind it."""
+def test_a_claim_outlives_its_process_and_its_lease(tmp_path, server, dynamodb):
+    """Who dies between claim and append gets what it had claimed, although another goes on behind it."""
     stream = make_stream(server.client(), 1)
-    folders = [tmp_path / "a", tmp_path / "b"]
-    first, second = [worker(folder, server, stream, dynamodb) for folder in folders]
-    producer = Producer(server, stream)
-    chance = random.Random(SEED)
-    try:
-        first.start()
-        producer.start()
-        # Killed until it happens between the claim and the append.
-        for _ in range(12):
-            time.sleep(chance.uniform(0.3, 0.9))
-            first.kill()
-            second.start()
-            wait_until(lambda: is_moving(dynamodb), lambda: rows(dynamodb), 20)
-            first.start()
-            second.kill()
-        producer.finish()
-        second.start()
-        wait_until_received([first, second], producer.sent, 60)
-        check(producer.expected(), in_lakes(*folders))
-        refetched = sum("fetched what was claimed" in line for service in (first, second) for line in service.log)
-        print(f"seed {SEED}: {producer.sent} records, {refetched} claims fetched again")
-    finally:
-        first.kill()
-        second.kill()
-
-
-def is_moving(dynamodb):
-    (before,) = rows(dynamodb).values()
-    time.sleep(0.3)
-    (after,) = rows(dynamodb).values()
-    return before["checkpoint"] != after["checkpoint"]
+    first, second = tmp_path / "a", tmp_path / "b"
+    producer = Producer(server, stream, padding=10_000)
+    for _ in range(8):
+        producer.put(50)
+    # A full journal holds the page between the two: nothing leaves it, as a
+    # file lies where the lake should be.
+    first.mkdir()
+    (first / "lake").write_text("in the way")
+    small = {"disk_max": "2MiB", "segment": "1MiB"}
+    service = worker(first, server, stream, dynamodb, journal=small, records_max=20)
+    with service:
+        wait_until(lambda: state(service) == "waiting", service.log_tail)
+        (row,) = rows(dynamodb).values()
+        (claim,) = [value["M"] for name, value in row.items() if name.startswith("lakewardClaim_")]
+        assert (claim["to"], claim["records"]) == (row["checkpoint"], {"N": "20"})
+        service.kill()
+    with worker(second, server, stream, dynamodb) as other:
+        wait_until(lambda: row["checkpoint"] != (*rows(dynamodb).values(),)[0]["checkpoint"], other.log_tail)
+        (first / "lake").unlink()
+        service = worker(first, server, stream, dynamodb)
+        with service:
+            wait_until_received([service, other], producer.sent)
+            check(producer.expected(), in_lakes(first, second))
+            fetched = [line for line in service.log if "fetched what was claimed" in line]
+            assert len(fetched) == 1 and "records=20" in fetched[0], service.log_tail()
+            # Once is enough.
+            service.kill()
+            service.start()
+            time.sleep(3)
+            wait_until_received([service, other], producer.sent)
+            check(producer.expected(), in_lakes(first, second))
+            assert sum("fetched what was claimed" in line for line in service.log) == 1
 
 
 def test_the_rows_are_those_of_kcl(tmp_path, server, dynamodb):

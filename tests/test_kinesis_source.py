@@ -22,11 +22,11 @@ import pytest
 
 import lake
 from faultproxy import FaultProxy
-from kinesis_servers import KEY, REGION, SECRET, KinesisLocal, Kinesalite, Moto, Roto, client
-from service import Service, config, http, pipeline
+from kinesis_servers import KEY, REGION, SECRET, KinesisLocal, Kinesalite, Roto, client
+from service import Service, config, http, lakeward, pipeline
 
 SEED = int(os.environ.get("LAKEWARD_TEST_SEED", time.time_ns() % 1_000_000))
-SERVERS = {"kinesis-local": KinesisLocal, "kinesalite": Kinesalite, "roto": Roto, "moto": Moto}
+SERVERS = {"kinesis-local": KinesisLocal, "kinesalite": Kinesalite, "roto": Roto}
 BATCH = {"age": "100ms", "records": 2_000}
 KEYS = 40
 # LAKEWARD_TEST_KINESIS names another endpoint to run against.
@@ -45,7 +45,7 @@ class Given:
         pass
 
 
-@pytest.fixture(params=["given"] if GIVEN else ["kinesis-local", "kinesalite", "roto"])
+@pytest.fixture(params=["given"] if GIVEN else list(SERVERS))
 def server(request):
     running = Given() if request.param == "given" else SERVERS[request.param]()
     yield running
@@ -92,11 +92,12 @@ def service_with(folder, sources, **settings):
 class Producer(threading.Thread):
     """Numbered records under KEYS keys, each key's in order."""
 
-    def __init__(self, server, stream, at_once=50, pause=0.01, limit=None):
+    def __init__(self, server, stream, at_once=50, pause=0.01, limit=None, padding=0):
         super().__init__(daemon=True)
         self.kinesis = server.client()
         self.stream = stream
         self.at_once, self.pause, self.limit = at_once, pause, limit
+        self.padding = "x" * padding
         self.next = collections.Counter()
         self.sent = 0
         self.stopping = threading.Event()
@@ -114,7 +115,8 @@ class Producer(threading.Thread):
         records = []
         for _ in range(count):
             key = f"key-{(self.sent + len(records)) % KEYS}"
-            records.append({"Data": json.dumps({"key": key, "n": self.next[key]}).encode(), "PartitionKey": key})
+            event = {"key": key, "n": self.next[key], "padding": self.padding}
+            records.append({"Data": json.dumps(event).encode(), "PartitionKey": key})
             self.next[key] += 1
         while records:
             reply = self.kinesis.put_records(StreamName=self.stream, Records=records)
@@ -169,6 +171,11 @@ def records_of(service):
             return [json.loads(record["data"]) for record in found]
         found += page
         at = page[-1]["offset"] + 1
+
+
+def state(service):
+    (told,) = service.command("status")["sources"]
+    return told["state"]
 
 
 def received(service):
@@ -237,18 +244,21 @@ def test_kill_9_while_shards_split_and_merge(tmp_path, server, stream):
         service.kill()
         service.start()
         wait_until_received([service], producer.sent)
+        wait_until(lambda: state(service) in ("idle", "reading"), service.log_tail)
         (told,) = service.command("status")["sources"]
         print(f"seed {SEED}: {producer.sent} records, {told}")
         check(producer.expected(), in_lakes(tmp_path))
         in_order(records_of(service))
         assert service.audit()["balanced"] is True
-        assert told["source"] == "events" and told["kind"] == "kinesis" and told["state"] in ("idle", "reading"), told
+        assert (told["source"], told["kind"], told["stream"]) == ("events", "kinesis", "events")
         assert service.terminate() == 0
     finally:
         service.kill()
 
 
 def test_a_proxy_that_throttles_fails_and_loses_replies(tmp_path, server, stream):
+    if isinstance(server, Kinesalite):
+        pytest.skip("kinesalite dies of a request that is cut off")
     proxy = FaultProxy(server.endpoint, SEED, rate=0.3)
     service = service_with(tmp_path, [source(server, stream, proxy.endpoint, timeout="2s")])
     producer = Producer(server, stream, limit=3_000)
@@ -275,7 +285,7 @@ def test_latest_is_pinned_before_the_first_record(tmp_path, server, stream):
     time.sleep(1.1)
     service = service_with(tmp_path, [source(server, stream, start="latest")])
     service.start()
-    wait_until(lambda: service.command("status")["sources"][0]["state"] == "idle", service.log_tail)
+    wait_until(lambda: state(service) == "idle", service.log_tail)
     service.kill()
     # Nobody reads while these come.
     after = Producer(server, stream)
@@ -290,11 +300,20 @@ def test_an_idle_source_says_that_it_is_there(tmp_path, server, stream):
     Producer(server, stream).put(10)
     with service_with(tmp_path, [source(server, stream)]) as service:
         wait_until_received([service], 10)
-        wait_until(lambda: service.command("status")["sources"][0]["state"] == "idle", service.log_tail)
+        wait_until(lambda: state(service) == "idle", service.log_tail)
         told = service.command("status")["sources"][0]
         assert (told["records"], told["behind_ms"], told["last_error"]) == (10, 0, None)
         status, metrics = http("GET", f"{service.url}/metrics")
         assert status == 200 and 'lakeward_source_records_total{source="events"} 10' in metrics
+
+
+def test_a_check_lists_the_shards(tmp_path, server, stream):
+    path = service_with(tmp_path, [source(server, stream)]).arguments[-1]
+    done = lakeward("check", "--connect", "-c", path, "--json")
+    assert {"source": "events", "probe": "shards", "ok": True, "message": "4 shards, 4 of them open"} in json.loads(done.stdout)["probes"]
+    path = service_with(tmp_path, [source(server, "nowhere")]).arguments[-1]
+    done = lakeward("check", "--connect", "-c", path, check=False)
+    assert done.returncode == 69 and "nowhere" in done.stdout, done.stdout + done.stderr
 
 
 def test_sources_that_cannot_be_are_refused(tmp_path):

@@ -131,7 +131,7 @@ def test_system_b_over_kinesis(tmp_path, s3, glue, killing):
                 service.kill()
                 service.start()
         for producer in producers:
-            producer.finish(seconds + 120)
+            producer.finish(seconds * 5 + 120)
         (status,) = service.wait_until_delivered(120)
         took = time.monotonic() - begin
         read, shards = every_record(client)
@@ -149,7 +149,7 @@ def test_system_b_over_kinesis(tmp_path, s3, glue, killing):
     assert (len(shards), len(closed)) == (6, 1)
     if not killing:
         assert sent == acknowledged == read, "nobody was killed"
-        assert sum(sent.values()) >= RATE * seconds * 0.98
+        assert sum(sent.values()) == RATE * seconds
     # Each uuid is one row, however often it came.
     folder = lake.fetch(s3, f"{prefix}event-streams/data/", tmp_path / "lake")
     rows = lake.rows(folder, "SELECT event_uuid, count(*), any_value(event_type), any_value(event_name) FROM {lake} GROUP BY 1")

@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lakeward_model::{Cursor, FailureKind, Origin, Page, Source, StreamName};
+use lakeward_model::{Cursor, FailureKind, Origin, Page, Records, Source, StreamName};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -140,9 +140,11 @@ impl Sources {
             running.iter_mut().filter_map(|source| source.task.take()).collect()
         };
         let cut = tasks.iter().map(JoinHandle::abort_handle).collect::<Vec<_>>();
-        if tokio::time::timeout(grace, futures::future::join_all(tasks)).await.is_err() {
+        let mut ended = futures::future::join_all(tasks);
+        if tokio::time::timeout(grace, &mut ended).await.is_err() {
             warn!("a source did not stop in time; it goes on from its cursor at the next start");
             cut.iter().for_each(tokio::task::AbortHandle::abort);
+            ended.await;
         }
     }
 }
@@ -187,25 +189,30 @@ impl Pull {
         info!(source = self.name, "source stopped");
     }
 
-    /// Makes a page durable, waiting for room in the journal if need be.
+    /// Makes records and cursor durable, waiting for room if need be.
+    async fn store(&self, records: Records, next: &Cursor) -> Result<(), AcceptError> {
+        loop {
+            let origin = Origin::Pull(next.clone());
+            let retry_after = match self.intake.accept(&self.stream, records.clone(), origin).await {
+                Err(AcceptError::Full { retry_after }) => retry_after,
+                Err(error) => return Err(error),
+                Ok(_) => return Ok(()),
+            };
+            self.tell(|status| status.state = SourceState::Waiting);
+            tokio::select! {
+                () = tokio::time::sleep(retry_after) => {}
+                // The page is fetched again at the next start.
+                () = self.stop.cancelled() => return Err(AcceptError::Draining),
+            }
+        }
+    }
+
+    /// Makes a page durable and says what it tells.
     async fn append(&self, cursor: &mut Option<Cursor>, page: Page) -> Result<(), AcceptError> {
         let Page { records, next, behind, trouble } = page;
         let count = records.len() as u64;
-        let is_new = count > 0 || cursor.as_ref() != Some(&next);
-        while is_new {
-            let origin = Origin::Pull(next.clone());
-            match self.intake.accept(&self.stream, records.clone(), origin).await {
-                Ok(_) => break,
-                Err(AcceptError::Full { retry_after }) => {
-                    self.tell(|status| status.state = SourceState::Waiting);
-                    tokio::select! {
-                        () = tokio::time::sleep(retry_after) => {}
-                        // It is fetched again at the next start.
-                        () = self.stop.cancelled() => return Err(AcceptError::Draining),
-                    }
-                }
-                Err(error) => return Err(error),
-            }
+        if count > 0 || cursor.as_ref() != Some(&next) {
+            self.store(records, &next).await?;
         }
         *cursor = Some(next);
         metrics::counter!("lakeward_source_records_total", "source" => self.name.clone()).increment(count);

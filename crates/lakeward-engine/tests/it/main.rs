@@ -8,4 +8,5 @@ mod delivery;
 mod pipelines;
 mod recovery;
 mod replays;
+mod sources;
 mod streams;

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use lakeward_connectors::destinations::lake::Lake;
+use lakeward_connectors::sources::kinesis::KinesisSource;
 
-use crate::config::{Config, DestinationConfig, Problems};
+use crate::config::{Config, DestinationConfig, Problems, SourceConfig};
 use crate::exit::Code;
 use crate::terminal::{self, Output};
 
@@ -15,7 +16,7 @@ pub(crate) struct Check {
     #[arg(short, long, value_name = "FILE", default_value = "lakeward.yaml")]
     config: PathBuf,
     /// Also try the destinations: reach them, write, and find out whether
-    /// conditional puts are honoured.
+    /// conditional puts are honoured; and the sources: list their shards.
     #[arg(long)]
     connect: bool,
 }
@@ -33,7 +34,7 @@ impl Check {
             }
         };
         let mut failed = 0;
-        let mut table = terminal::table(&["pipeline", "destination", "probe", "result"]);
+        let mut table = terminal::table(&["pipeline or source", "where", "probe", "result"]);
         let mut probes = Vec::new();
         if self.connect {
             for pipeline in &config.pipelines {
@@ -51,6 +52,20 @@ impl Check {
                         "pipeline": pipeline.name, "probe": probe.name, "ok": probe.ok, "message": probe.message,
                     }));
                 }
+            }
+        }
+        if self.connect {
+            for SourceConfig::Kinesis(kinesis) in &config.sources {
+                let found = KinesisSource::open(kinesis)?.probe().await;
+                let (ok, message) = match found {
+                    Ok(found) => (true, found),
+                    Err(failure) => (false, failure.to_string()),
+                };
+                failed += u32::from(!ok);
+                table.add_row([&kinesis.name, "kinesis", "shards", &message]);
+                probes.push(serde_json::json!({
+                    "source": kinesis.name, "probe": "shards", "ok": ok, "message": message,
+                }));
             }
         }
         if out.is_json() {

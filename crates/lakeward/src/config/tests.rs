@@ -106,3 +106,22 @@ fn names_are_unique() {
     let text = "pipelines:\n  - &a { name: a, stream: s, destination: { type: lake, url: ./lake } }\n  - *a";
     assert_eq!(problems(text)[0].0, "pipelines[1].name");
 }
+
+#[test]
+fn sources_that_do_not_fit_together_say_so() {
+    let text = r#"
+sources:
+  - { type: kinesis, name: a, stream: s, stream_name: orders, start: latest }
+  - { type: kinesis, name: a, stream: t, stream_arn: "arn:aws:kinesis:eu-west-1:1:stream/x", start: { timestamp: 2026-11-01T00:00:00Z } }
+  - { type: kinesis, name: b, stream: s, stream_name: orders, leases: { table: app } }
+  - { type: kinesis, name: c, stream: u, leases: { table: app } }
+"#;
+    let found = problems(text);
+    let paths: Vec<&str> = found.iter().map(|(path, _)| path.as_str()).collect();
+    assert_eq!(paths, ["sources[1].name", "sources[2].stream", "sources[3].stream_name"], "{found:?}");
+    assert!(found[1].1.contains("the source `a` feeds this stream already"), "{found:?}");
+    let unknown = problems("sources:\n  - { type: kinesis, name: a, stream: s, stream_nam: x }\n");
+    assert!(unknown[0].0 == "sources[0].stream_nam" && unknown[0].1.contains("stream_name"), "{unknown:?}");
+    let other = problems("sources:\n  - { type: kinesys, name: a, stream: s }\n");
+    assert!(!other.is_empty());
+}

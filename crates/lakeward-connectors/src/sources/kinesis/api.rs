@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
@@ -28,7 +29,6 @@ pub(super) struct Stream {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct ListShardsReply {
-    #[serde(default)]
     shards: Vec<ShardReply>,
     next_token: Option<String>,
 }
@@ -66,9 +66,10 @@ struct IteratorReply {
     shard_iterator: String,
 }
 
-/// What a read gives.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+/// What a read gives. A reply without `Records` is none: it would look like the
+/// end of a shard.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub(super) struct RecordsReply {
     pub(super) records: Vec<RecordReply>,
     /// Absent at the end of a shard.
@@ -117,12 +118,17 @@ impl Stream {
         input
     }
 
+    /// One call; in a box, because its future is large.
+    async fn call<O: DeserializeOwned>(&self, operation: &str, input: &Value) -> Result<O, AwsError> {
+        Box::pin(self.client.call(operation, input)).await
+    }
+
     /// All shards that have records or may get some, by id.
     pub(super) async fn shards(&self) -> Result<Vec<ShardReply>, AwsError> {
         let mut input = self.input(json!({}));
         let mut all = Vec::new();
         loop {
-            let reply: ListShardsReply = self.client.call("ListShards", &input).await?;
+            let reply: ListShardsReply = self.call("ListShards", &input).await?;
             all.extend(reply.shards);
             match reply.next_token.filter(|token| !token.is_empty() && all.len() < SHARDS_MAX) {
                 Some(token) => input = json!({ "NextToken": token }),
@@ -155,7 +161,7 @@ impl Stream {
                 input["StartingSequenceNumber"] = Value::from(sequence.as_str());
             }
         }
-        let reply: IteratorReply = self.client.call("GetShardIterator", &input).await?;
+        let reply: IteratorReply = self.call("GetShardIterator", &input).await?;
         Ok(reply.shard_iterator)
     }
 
@@ -165,7 +171,7 @@ impl Stream {
         if self.key == "StreamARN" {
             input = self.input(input);
         }
-        let mut reply: RecordsReply = self.client.call("GetRecords", &input).await?;
+        let mut reply: RecordsReply = self.call("GetRecords", &input).await?;
         reply.next_shard_iterator = reply.next_shard_iterator.filter(|next| !next.is_empty());
         Ok(reply)
     }

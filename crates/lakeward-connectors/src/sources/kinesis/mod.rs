@@ -62,6 +62,17 @@ impl KinesisSource {
         Ok(Self { config: config.clone(), stream: Arc::new(Stream::open(config)?), reader: None })
     }
 
+    /// Asks which shards there are; what it found, for a person.
+    ///
+    /// # Errors
+    /// The stream cannot be reached; the message says why.
+    pub async fn probe(&self) -> Result<String, Failure> {
+        let shards = self.stream.shards().await.map_err(failures::of_call)?;
+        let all = listing::Listing::new(shards);
+        let open = all.iter().filter(|(_, listed)| !listed.closed).count();
+        Ok(format!("{} shards, {open} of them open", all.iter().count()))
+    }
+
     /// The cursor of a source that never ran: where it starts is said before
     /// anything is read, so that it stays the same whatever happens next.
     fn first(&self) -> Result<Page, Failure> {

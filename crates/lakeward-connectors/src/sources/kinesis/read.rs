@@ -101,9 +101,16 @@ fn sift(
     let number = shard.strip_prefix("shardId-").and_then(|number| number.parse().ok()).unwrap_or(u32::MAX);
     let mut out = Gathered { shard: Shard { number, created: 0 }, ..Gathered::default() };
     let (mut at, mut gap, mut last_part, mut passed) = (position, false, 0, false);
+    let mut before: Option<Sequence> = None;
     for (index, record) in reply.records.into_iter().enumerate() {
         let sequence = Sequence::new(&record.sequence_number)
             .ok_or_else(|| ReadError::Reply(format!("{:?} is no sequence number", record.sequence_number)))?;
+        // What comes again is passed over, by its number; so the numbers must
+        // be what they should be.
+        if before.is_some_and(|before| before >= sequence) {
+            return Err(ReadError::Reply(format!("the sequence numbers do not ascend at {sequence}")));
+        }
+        before = Some(sequence.clone());
         if until.is_some_and(|until| sequence > *until) {
             passed = true;
             break;
@@ -257,5 +264,10 @@ mod tests {
     fn what_is_no_number_is_no_reply() {
         let bad = sift("s", Position::At(Start::TrimHorizon), false, None, reply(&[("latest", b"x")]));
         assert!(matches!(bad, Err(ReadError::Reply(said)) if said.contains("latest")));
+        for again in ["9", "10"] {
+            let start = Position::At(Start::TrimHorizon);
+            let bad = sift("s", start, false, None, reply(&[("10", b"x"), (again, b"y")]));
+            assert!(matches!(bad, Err(ReadError::Reply(said)) if said.contains("ascend")));
+        }
     }
 }

@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 /// Most troubles that are kept until a page takes them along.
 const TROUBLES_MAX: usize = 20;
+/// A shard that was missing in so many listings in a row is gone.
+const ABSENT_MAX: u32 = 3;
 
 /// A stream that is being read.
 #[derive(Debug)]
@@ -40,6 +42,10 @@ pub(super) struct Reader {
     listing: Listing,
     listing_due: Instant,
     listing_failures: u32,
+    /// How often in a row a shard of the cursor was not listed.
+    absent: BTreeMap<ShardId, u32>,
+    /// Whether one was taken out of the cursor.
+    forgot: bool,
     reading: BTreeMap<ShardId, Reading>,
     jobs: JoinSet<Done>,
     reads: u64,
@@ -114,6 +120,8 @@ impl Reader {
             listing: Listing::default(),
             listing_due: Instant::now(),
             listing_failures: 0,
+            absent: BTreeMap::new(),
+            forgot: false,
             reading: BTreeMap::new(),
             jobs: JoinSet::new(),
             reads: 0,
@@ -169,7 +177,10 @@ impl Reader {
     }
 
     /// Whether a shard ended or went without a record telling it.
-    fn progress_changed(&self) -> bool {
+    fn progress_changed(&mut self) -> bool {
+        if std::mem::take(&mut self.forgot) {
+            return true;
+        }
         let finished = |shard: &ShardId| self.progress.shards.get(shard) == Some(&Position::Finished);
         self.reading.keys().any(finished)
     }
@@ -210,6 +221,10 @@ impl Reader {
             return Ok(());
         }
         match self.stream.shards().await {
+            Ok(shards) if shards.is_empty() => {
+                self.listing_due = Instant::now() + failures::backoff(1);
+                Err(failures::strange(String::from("the stream has no shards, says the reply")))
+            }
             Ok(shards) => {
                 self.listing = Listing::new(shards);
                 self.listing_failures = 0;
@@ -227,37 +242,20 @@ impl Reader {
 
     /// What a new listing says about our positions, and who is to be read.
     fn compare(&mut self) {
-        let gone = |shard: &ShardId| self.listing.get(shard).is_none();
-        let shards: Vec<ShardId> = self.progress.shards.keys().cloned().collect();
-        let mut troubles = Vec::new();
-        for shard in shards {
-            let Some(position) = self.progress.shards.get(&shard) else { continue };
-            if gone(&shard) {
-                // Others may have read it to its end, if there are others.
-                let known = self.leases.as_ref().map(|leases| leases.knows(&shard));
-                if *position != Position::Finished && known.is_none() {
-                    troubles.push(format!(
-                        "shard {shard} is no longer in the stream and was not read to its end; what it held behind our position ({position:?}) is lost"
-                    ));
+        let positions: Vec<_> = self.progress.shards.clone().into_iter().collect();
+        for (shard, position) in positions {
+            match self.listing.get(&shard) {
+                None => self.gone(&shard, &position),
+                Some(listed) => {
+                    let before = position.sequence().zip(listed.first.as_ref());
+                    let is_another = before.is_some_and(|(position, first)| position < first);
+                    self.absent.remove(&shard);
+                    if is_another && self.leases.is_none() {
+                        self.made_anew(shard, &position);
+                    }
                 }
-                if known != Some(true) {
-                    self.progress.shards.remove(&shard);
-                    self.reading.remove(&shard);
-                }
-                continue;
-            }
-            let first = self.listing.get(&shard).and_then(|listed| listed.first.as_ref());
-            let other = position.sequence().zip(first).is_some_and(|(position, first)| position < first);
-            if other && self.leases.is_none() {
-                troubles.push(format!(
-                    "the stream was made anew: {shard} begins behind our position ({position:?}) and is read from its start"
-                ));
-                let start = Position::At(Start::TrimHorizon);
-                self.progress.shards.insert(ShardId::clone(&shard), start.clone());
-                self.reading.insert(shard, Reading::new(start));
             }
         }
-        troubles.into_iter().for_each(|said| self.trouble(said));
         if self.leases.is_some() {
             return;
         }
@@ -269,6 +267,37 @@ impl Reader {
                 self.reading.insert(ShardId::clone(shard), Reading::new(position));
             }
         }
+    }
+
+    /// A shard of our cursor that is not listed. It is forgotten only when it
+    /// was missing several times: one that comes back would be read again.
+    fn gone(&mut self, shard: &ShardId, position: &Position) {
+        let missed = self.absent.entry(ShardId::clone(shard)).or_default();
+        *missed += 1;
+        let known = self.leases.as_ref().map(|leases| leases.knows(shard));
+        if *missed < ABSENT_MAX || known == Some(true) {
+            return;
+        }
+        self.absent.remove(shard);
+        self.progress.shards.remove(shard);
+        self.reading.remove(shard);
+        self.forgot = true;
+        // Others may have read it to its end, if there are others.
+        if *position != Position::Finished && known.is_none() {
+            self.trouble(format!(
+                "shard {shard} is no longer in the stream and was not read to its end; what it held behind our position ({position:?}) is lost"
+            ));
+        }
+    }
+
+    /// A shard that has the name of one that we read.
+    fn made_anew(&mut self, shard: ShardId, position: &Position) {
+        self.trouble(format!(
+            "the stream was made anew: {shard} begins behind our position ({position:?}) and is read from its start"
+        ));
+        let start = Position::At(Start::TrimHorizon);
+        self.progress.shards.insert(ShardId::clone(&shard), start.clone());
+        self.reading.insert(shard, Reading::new(start));
     }
 
     /// Keeps the leases alive, if it is time, and reads what we hold.

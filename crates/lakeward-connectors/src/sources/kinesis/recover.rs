@@ -6,6 +6,7 @@ use bytes::Bytes;
 use lakeward_model::{Keys, Records};
 
 use super::api::Stream;
+use super::cursor::ShardId;
 use super::leases::Unappended;
 use super::read::{Job, Read, ReadError};
 
@@ -16,7 +17,7 @@ pub(super) async fn fetch(stream: &Arc<Stream>, claim: &Unappended) -> Result<(R
     loop {
         let job = Job {
             stream: Arc::clone(stream),
-            shard: claim.shard.clone(),
+            shard: ShardId::clone(&claim.shard),
             position,
             iterator,
             unsure: false,

@@ -107,8 +107,7 @@ impl Table {
 
     /// Makes the table, if it is not there. Whether it can be used already.
     pub(super) async fn ensure(&self) -> Result<bool, AwsError> {
-        let described: Result<Value, _> =
-            self.client.call("DescribeTable", &json!({ "TableName": self.name })).await;
+        let described = self.call("DescribeTable", &json!({ "TableName": self.name })).await;
         match described {
             Ok(table) => Ok(table["Table"]["TableStatus"] == "ACTIVE"),
             Err(error) if error.code() == "ResourceNotFoundException" => {
@@ -118,7 +117,7 @@ impl Table {
                     "AttributeDefinitions": [{ "AttributeName": "leaseKey", "AttributeType": "S" }],
                     "BillingMode": "PAY_PER_REQUEST",
                 });
-                match self.client.call::<_, Value>("CreateTable", &table).await {
+                match self.call("CreateTable", &table).await {
                     Err(error) if error.code() != "ResourceInUseException" => Err(error),
                     _ => Ok(false),
                 }
@@ -127,12 +126,17 @@ impl Table {
         }
     }
 
+    /// One call; in a box, because its future is large.
+    async fn call(&self, operation: &str, input: &Value) -> Result<Value, AwsError> {
+        Box::pin(self.client.call(operation, input)).await
+    }
+
     /// All leases, as they are now.
     pub(super) async fn rows(&self) -> Result<Vec<Row>, AwsError> {
         let mut input = json!({ "TableName": self.name, "ConsistentRead": true });
         let mut rows = Vec::new();
         loop {
-            let reply: Value = self.client.call("Scan", &input).await?;
+            let reply: Value = self.call("Scan", &input).await?;
             let items = reply["Items"].as_array().map(Vec::as_slice).unwrap_or_default();
             rows.extend(items.iter().filter_map(|item| self.row(item)));
             match reply.get("LastEvaluatedKey").filter(|key| key.is_object() && rows.len() < ROWS_MAX) {
@@ -145,7 +149,7 @@ impl Table {
     /// One lease as it is now, if it is there.
     pub(super) async fn get(&self, shard: &str) -> Result<Option<Row>, AwsError> {
         let input = json!({ "TableName": self.name, "ConsistentRead": true, "Key": key(shard) });
-        let reply: Value = self.client.call("GetItem", &input).await?;
+        let reply: Value = self.call("GetItem", &input).await?;
         Ok(reply.get("Item").and_then(|item| self.row(item)))
     }
 
@@ -179,7 +183,7 @@ impl Table {
             "Item": item,
             "ConditionExpression": "attribute_not_exists(leaseKey)",
         });
-        match self.client.call::<_, Value>("PutItem", &input).await {
+        match self.call("PutItem", &input).await {
             Err(error) if !is_condition(&error) => Err(error),
             _ => Ok(()),
         }
@@ -202,6 +206,8 @@ impl Table {
             change.set.push_str(", lakewardTimestamp = if_not_exists(lakewardTimestamp, :now)");
             change.values[":now"] = json!({ "N": row.instant.unwrap_or(now).micros().to_string() });
         }
+        // KCL 3 leaves it behind when a worker dies that hands a lease over.
+        change.set.push_str(" REMOVE checkpointOwner");
         self.update(&row.shard, row.counter, change).await
     }
 
@@ -267,7 +273,7 @@ impl Table {
             "ConditionExpression": "checkpoint = :end",
             "ExpressionAttributeValues": { ":end": { "S": SHARD_END } },
         });
-        match self.client.call::<_, Value>("DeleteItem", &input).await {
+        match self.call("DeleteItem", &input).await {
             Err(error) if !is_condition(&error) => Err(error),
             _ => Ok(()),
         }
@@ -293,7 +299,7 @@ impl Table {
         if change.set.contains("#claim") {
             input["ExpressionAttributeNames"] = json!({ "#claim": self.claim });
         }
-        match self.client.call::<_, Value>("UpdateItem", &input).await {
+        match self.call("UpdateItem", &input).await {
             Ok(reply) => match self.row(&reply["Attributes"]) {
                 Some(row) => Ok(Some(row)),
                 // Done, but the reply says nothing of use: the row does.
