@@ -28,8 +28,8 @@ pub(super) fn statement(table: &Table) -> Statement {
     let mut columns: Vec<String> = keys
         .iter()
         .map(|key| {
-            let folder = escaped_literal(&format!("{}=", key.name));
-            let value = format!("SPLIT_PART(SPLIT_PART(METADATA$FILENAME, {folder}, 2), '/', 1)");
+            let folder = escaped_literal(&format!("/{}=", key.name));
+            let value = format!("SPLIT_PART(SPLIT_PART('/' || METADATA$FILENAME, {folder}, 2), '/', 1)");
             let ty = type_of(&key.name_type());
             let value = if ty == "VARCHAR" { value } else { format!("{value}::{ty}") };
             format!("{} {ty} AS ({value})", identifier(&key.name))
@@ -92,7 +92,7 @@ fn file_format(format: &TableFormat) -> String {
         _ => "AUTO",
     };
     match format {
-        TableFormat::Parquet { .. } => String::from("TYPE = PARQUET"),
+        TableFormat::Parquet { .. } => String::from("TYPE = PARQUET USE_LOGICAL_TYPE = TRUE"),
         TableFormat::Ndjson { .. } => format!("TYPE = JSON COMPRESSION = {compression}"),
         TableFormat::Csv { delimiter, header, null, .. } => format!(
             "TYPE = CSV COMPRESSION = {compression} FIELD_DELIMITER = {} SKIP_HEADER = {} FIELD_OPTIONALLY_ENCLOSED_BY = '\"' NULL_IF = ({})",
