@@ -195,11 +195,11 @@ impl Ledger {
 
 type Page = (Vec<(CatalogProgress, BatchRecord)>, CatalogProgress);
 
+/// A key of a batch, as a bound of a range.
+type KeyBound<'k> = Bound<(&'k str, u128, u64)>;
+
 /// The keys of the history behind its place.
-fn after<'k>(
-    name: &'k str,
-    history: &'k History,
-) -> (Bound<(&'k str, u128, u64)>, Bound<(&'k str, u128, u64)>) {
+fn after<'k>(name: &'k str, history: &'k History) -> (KeyBound<'k>, KeyBound<'k>) {
     let start = match &history.after {
         Some(key) => Bound::Excluded((name, key.source.as_u128(), key.from.0)),
         None => Bound::Included((name, 0, 0)),
