@@ -10,14 +10,14 @@ use lakeward_columnar::shape::Lambda;
 use lakeward_columnar::transform::{Transform, TransformError};
 use lakeward_journal::Journal;
 use lakeward_model::clock::{SharedClock, Stopwatch};
-use lakeward_model::{Catalog, Destination, Function, Offset, StreamName, Timestamp};
+use lakeward_model::{Destination, Function, Offset, StreamName, Timestamp};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::catalog::{self, CatalogStatus};
+use crate::catalog::{self, CatalogStatus, OpenCatalog, Registering};
 use crate::control::{Control, ControlError};
 use crate::folder::Folder;
 use crate::intake::{AcceptError, Intake};
@@ -41,10 +41,6 @@ pub type CompileSql = Arc<dyn Fn(&str) -> Result<Arc<dyn Transform>, TransformEr
 /// kinds, and the secrets that a shape does not hold.
 pub type OpenFunction = Arc<dyn Fn(&str, &Lambda) -> Result<Arc<dyn Function>, String> + Send + Sync>;
 
-/// Opens a pipeline's catalog from its configuration; the binary knows the
-/// kinds.
-pub type OpenCatalog = Arc<dyn Fn(&serde_json::Value, &str) -> Result<OpenedCatalog, String> + Send + Sync>;
-
 /// What the binary knows and the engine does not: how things outside are
 /// reached.
 #[derive(Clone)]
@@ -66,15 +62,6 @@ pub struct Opened {
     /// Where batches go.
     pub destination: Arc<dyn Destination>,
     /// For instance `s3://bucket/prefix/`.
-    pub name: String,
-}
-
-/// An open catalog and its name for people and for the ledger, without secrets:
-/// another name is another catalog, which learns of everything from the start.
-pub struct OpenedCatalog {
-    /// Where tables are registered.
-    pub catalog: Arc<dyn Catalog>,
-    /// For instance `glue database.table`.
     pub name: String,
 }
 
@@ -545,15 +532,9 @@ impl Shared {
         let (progress_sender, progress) = watch::channel(progress);
         let (state_sender, state) = watch::channel(PipelineState::Idle);
         let stop = CancellationToken::new();
-        let registering = match &spec.catalog {
-            Some(config) => {
-                let opened = (self.connectors.catalog)(config, &spec.name).map_err(ControlError::Invalid)?;
-                let ledger = Arc::clone(&self.ledger);
-                Some(catalog::start(&spec, &destination, opened, ledger, progress.clone(), &stop))
-            }
-            None => None,
-        };
-        let catalog = registering.as_ref().map(catalog::Registering::status);
+        let registering =
+            catalog::start(&spec, &destination, &self.connectors, &self.ledger, &progress, &stop)?;
+        let catalog = registering.as_ref().map(Registering::status);
         let pipeline = Pipeline {
             spec: Arc::new(spec.clone()),
             journal: self.journal.clone(),
@@ -574,13 +555,7 @@ impl Shared {
             state: state_sender,
             blocking: TaskTracker::new(),
         };
-        let task = Some(tokio::spawn(async move {
-            let delivered = pipeline.run().await;
-            if let Some(registering) = registering {
-                registering.finish().await;
-            }
-            delivered
-        }));
+        let task = Some(tokio::spawn(catalog::beside(pipeline.run(), registering)));
         self.add_stream(&spec.stream);
         let name = spec.name.clone();
         let running = Running {

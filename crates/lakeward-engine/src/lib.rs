@@ -26,11 +26,11 @@ mod status;
 mod stored;
 mod streams;
 
-pub use catalog::{CatalogState, CatalogStatus};
+pub use catalog::{CatalogState, CatalogStatus, OpenCatalog, OpenedCatalog};
 pub use control::{Control, ControlError};
 pub use engine::{
-    AutoPipeline, CompileSql, Connectors, Engine, EngineOptions, OpenCatalog, OpenDestination,
-    OpenEngineError, OpenFunction, Opened, OpenedCatalog,
+    AutoPipeline, CompileSql, Connectors, Engine, EngineOptions, OpenDestination, OpenEngineError,
+    OpenFunction, Opened,
 };
 pub use intake::{AcceptError, Accepted, Intake};
 pub use ledger::{BatchKey, BatchRecord, Counts, Ledger, LedgerError, Progress, Quarantined, ReplayAnswer};

@@ -40,9 +40,17 @@ pub fn columns(table: &TableDescription) -> HiveColumns {
         .map(|key| HiveColumn { name: key.name.to_lowercase(), ty: scalar(&key.ty).into() })
         .collect();
     let mut columns: Vec<HiveColumn> = Vec::with_capacity(table.columns.len());
-    for Column { name, ty } in &table.columns {
+    // CSV is read by position: what cannot be named still has its place.
+    let is_csv = matches!(table.format, TableFormat::Csv { .. });
+    for (at, Column { name, ty }) in table.columns.iter().enumerate() {
         let lower = name.to_lowercase();
-        if lower.is_empty() || lower.len() > NAME_MAX || lower.chars().any(|c| c.is_control() || c == ',') {
+        if is_csv && (!is_name(&lower) || columns.iter().any(|other| other.name == lower)) {
+            let name_there = format!("column_{}", at + 1);
+            notes.push(format!(
+                "the column {name:?} is called {name_there}: Glue takes no such name, or has it already"
+            ));
+            columns.push(HiveColumn { name: name_there, ty: String::from("string") });
+        } else if !is_name(&lower) {
             notes.push(format!("the column {name:?} is left out: Glue takes no such name"));
         } else if columns.iter().any(|other| other.name == lower) {
             notes.push(format!(
@@ -58,6 +66,12 @@ pub fn columns(table: &TableDescription) -> HiveColumns {
     }
     notes.extend(unreadable(&table.format));
     HiveColumns { columns, partition_keys, notes }
+}
+
+/// Whether Glue takes a name (its API's `NameString`) and Hive, which joins
+/// names with commas.
+fn is_name(name: &str) -> bool {
+    (1..=NAME_MAX).contains(&name.len()) && !name.chars().any(|c| c.is_control() || c == ',')
 }
 
 /// What Athena (engine version 3) cannot read of a format ("Hive table
@@ -216,6 +230,7 @@ mod tests {
         };
         let csv = told(csv);
         assert!(csv.columns.iter().all(|column| column.ty == "string"), "{csv:?}");
+        assert_eq!((csv.columns.len(), csv.columns[1].name.as_str()), (9, "column_2"), "each has its place");
         assert!(csv.notes.iter().any(|note| note.contains("snappy compression")), "{csv:?}");
     }
 }

@@ -1,6 +1,7 @@
 //! The connectors against real folders, servers and processes.
 
 mod functions;
+mod glue;
 mod kinesis;
 mod local;
 mod s3;

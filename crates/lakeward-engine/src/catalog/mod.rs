@@ -13,18 +13,32 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakeward_model::{Failure, FailureKind, Partition, Registered, Registration, TableDescription};
+use lakeward_model::{Catalog, Failure, FailureKind, Partition, Registered, Registration, TableDescription};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::control::ControlError;
 use crate::deliver::pause_after;
-use crate::engine::OpenedCatalog;
+use crate::engine::Connectors;
 use crate::ledger::catalog::CatalogProgress;
 use crate::ledger::{Ledger, LedgerError, Progress};
 use crate::spec::PipelineSpec;
 pub use status::{CatalogState, CatalogStatus};
+
+/// Opens a pipeline's catalog from its configuration; the binary knows the
+/// kinds.
+pub type OpenCatalog = Arc<dyn Fn(&serde_json::Value, &str) -> Result<OpenedCatalog, String> + Send + Sync>;
+
+/// An open catalog and its name for people and for the ledger, without secrets:
+/// another name is another catalog, which learns of everything from the start.
+pub struct OpenedCatalog {
+    /// Where tables are registered.
+    pub catalog: Arc<dyn Catalog>,
+    /// For instance `glue database.table`.
+    pub name: String,
+}
 
 /// The most batches of a step.
 const BATCHES: usize = 500;
@@ -52,7 +66,7 @@ impl Registering {
     }
 
     /// Lets it register what was delivered last, if it can do so soon.
-    pub(crate) async fn finish(mut self) {
+    async fn finish(mut self) {
         self.last.cancel();
         if tokio::time::timeout(LAST, &mut self.task).await.is_err() {
             // Whatever it was about is done again.
@@ -61,29 +75,40 @@ impl Registering {
     }
 }
 
-/// Starts the task.
+/// Starts the task, if the pipeline has a catalog.
 pub(crate) fn start(
     spec: &PipelineSpec,
     destination: &str,
-    opened: OpenedCatalog,
-    ledger: Arc<Ledger>,
-    progress: watch::Receiver<Progress>,
+    connectors: &Connectors,
+    ledger: &Arc<Ledger>,
+    progress: &watch::Receiver<Progress>,
     stop: &CancellationToken,
-) -> Registering {
+) -> Result<Option<Registering>, ControlError> {
+    let Some(config) = &spec.catalog else { return Ok(None) };
+    let opened = (connectors.catalog)(config, &spec.name).map_err(ControlError::Invalid)?;
     let last = CancellationToken::new();
     let (sender, status) = watch::channel(CatalogStatus::new(opened.name.clone()));
     let task = Task {
         spec: spec.clone(),
         destination: destination.into(),
         opened,
-        ledger,
+        ledger: Arc::clone(ledger),
         status: sender,
         known: HashSet::new(),
         table: None,
         advanced: false,
     };
-    let task = tokio::spawn(task.run(progress, stop.clone(), last.clone()));
-    Registering { task, status, last }
+    let task = tokio::spawn(task.run(progress.clone(), stop.clone(), last.clone()));
+    Ok(Some(Registering { task, status, last }))
+}
+
+/// Runs a pipeline, and gives its catalog a last chance behind it.
+pub(crate) async fn beside(pipeline: impl Future<Output = bool>, registering: Option<Registering>) -> bool {
+    let delivered = pipeline.await;
+    if let Some(registering) = registering {
+        registering.finish().await;
+    }
+    delivered
 }
 
 struct Task {
@@ -229,13 +254,18 @@ impl Task {
             self.tell(CatalogState::UpToDate, 0);
             return Ok(Found::Nothing);
         }
-        let (name, moved) = (self.spec.name.clone(), to.clone());
+        let (name, from, moved) = (self.spec.name.clone(), at, to.clone());
         let behind = self
             .on_ledger(move |ledger| {
-                ledger.move_catalog(&name, &moved)?;
-                ledger.catalog_behind(&name, &moved)
+                let is_ours = ledger.move_catalog(&name, &from, &moved)?;
+                is_ours.then(|| ledger.catalog_behind(&name, &moved)).transpose()
             })
             .await?;
+        let Some(behind) = behind else {
+            // The pipeline began anew behind our back: so do we.
+            *place = None;
+            return Ok(Found::More);
+        };
         *place = Some(to);
         self.tell(
             if behind == 0 { CatalogState::UpToDate } else { CatalogState::Behind { batches: behind } },

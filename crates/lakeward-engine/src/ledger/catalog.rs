@@ -117,16 +117,29 @@ impl Ledger {
         self.get(CATALOG, "catalog", name)
     }
 
-    /// Moves the catalog on.
+    /// Moves the catalog on, if it is where it was: a task that outlived its
+    /// pipeline moves nobody else's. Whether it moved.
     ///
     /// # Errors
     /// See [`LedgerError`]; nothing changed, and the same is registered again.
-    pub fn move_catalog(&self, name: &str, to: &CatalogProgress) -> Result<(), LedgerError> {
+    pub fn move_catalog(
+        &self,
+        name: &str,
+        from: &CatalogProgress,
+        to: &CatalogProgress,
+    ) -> Result<bool, LedgerError> {
+        let mut moved = false;
         self.write(|write| {
-            put(write, CATALOG, name, to)?;
-            write.open_table(COMMITS)?.retain_in((name, 0)..=(name, to.revision), |_, _| false)?;
+            let known = write.open_table(CATALOG)?.get(name)?.map(|value| parse("catalog", value.value()));
+            let known: Option<CatalogProgress> = known.transpose()?;
+            if known.as_ref() == Some(from) {
+                put(write, CATALOG, name, to)?;
+                write.open_table(COMMITS)?.retain_in((name, 0)..=(name, to.revision), |_, _| false)?;
+                moved = true;
+            }
             Ok(())
-        })
+        })?;
+        Ok(moved)
     }
 
     /// Forgets where a catalog stood: the pipeline has none any more.
@@ -182,11 +195,11 @@ impl Ledger {
 
 type Page = (Vec<(CatalogProgress, BatchRecord)>, CatalogProgress);
 
+/// A key of a batch, as a bound of a range.
+type KeyBound<'k> = Bound<(&'k str, u128, u64)>;
+
 /// The keys of the history behind its place.
-fn after<'k>(
-    name: &'k str,
-    history: &'k History,
-) -> (Bound<(&'k str, u128, u64)>, Bound<(&'k str, u128, u64)>) {
+fn after<'k>(name: &'k str, history: &'k History) -> (KeyBound<'k>, KeyBound<'k>) {
     let start = match &history.after {
         Some(key) => Bound::Excluded((name, key.source.as_u128(), key.from.0)),
         None => Bound::Included((name, 0, 0)),

@@ -128,7 +128,17 @@ pub(crate) async fn try_open(
 }
 
 pub(crate) async fn open(state: &Path, lakes: &Lakes, specs: Vec<PipelineSpec>) -> Engine {
-    try_open(state, lakes, specs, None).await.expect("the engine opens")
+    // An engine that was stopped without draining may still be letting go of its ledger.
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        match try_open(state, lakes, specs.clone(), None).await {
+            Err(OpenEngineError::Ledger(error)) if tokio::time::Instant::now() < deadline => {
+                assert!(error.to_string().contains("already open"), "{error}");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            opened => return opened.expect("the engine opens"),
+        }
+    }
 }
 
 /// Sends the numbers as one append each.

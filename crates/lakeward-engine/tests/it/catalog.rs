@@ -102,7 +102,7 @@ async fn until_registered(engine: &Engine, lakes: &Lakes, count: u64) {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_delivered_is_registered_once() {
     let (dir, lakes) = (tempfile::tempdir().expect("a folder"), Lakes::new(&["lake"]));
     let engine = open(dir.path(), &lakes, vec![cataloged("p")]).await;
@@ -116,9 +116,10 @@ async fn what_is_delivered_is_registered_once() {
     until("a look at the table", || lakes.catalog().with(|there| there.calls == calls + 1)).await;
     send(&engine, "s", 25..30).await;
     until_registered(&engine, &lakes, 30).await;
+    engine.drain(Duration::from_secs(10)).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn delivery_does_not_wait_for_a_catalog_that_hangs_fails_or_refuses() {
     let (dir, lakes) = (tempfile::tempdir().expect("a folder"), Lakes::new(&["lake"]));
     lakes.catalog().with(|there| there.hold = true);
@@ -145,9 +146,10 @@ async fn delivery_does_not_wait_for_a_catalog_that_hangs_fails_or_refuses() {
     });
     let engine = open(dir.path(), &lakes, vec![cataloged("p")]).await;
     until_registered(&engine, &lakes, 40).await;
+    engine.drain(Duration::from_secs(10)).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_catalog_that_comes_later_learns_of_what_was_before() {
     let (dir, lakes) = (tempfile::tempdir().expect("a folder"), Lakes::new(&["lake"]));
     let without = PipelineSpec { catalog: None, ..cataloged("p") };
@@ -169,9 +171,10 @@ async fn a_catalog_that_comes_later_learns_of_what_was_before() {
     engine.drain(Duration::from_secs(10)).await;
     let engine = open(dir.path(), &lakes, vec![cataloged("p")]).await;
     until_registered(&engine, &lakes, 50).await;
+    engine.drain(Duration::from_secs(10)).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_somebody_removed_is_made_with_everything() {
     let (dir, lakes) = (tempfile::tempdir().expect("a folder"), Lakes::new(&["lake"]));
     let engine = open(dir.path(), &lakes, vec![cataloged("p")]).await;
@@ -183,9 +186,10 @@ async fn a_table_that_somebody_removed_is_made_with_everything() {
     });
     send(&engine, "s", 20..25).await;
     until_registered(&engine, &lakes, 25).await;
+    engine.drain(Duration::from_secs(10)).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn another_catalog_starts_from_the_first_batch() {
     let (dir, lakes) = (tempfile::tempdir().expect("a folder"), Lakes::new(&["lake"]));
     let engine = open(dir.path(), &lakes, vec![cataloged("p")]).await;
@@ -196,9 +200,10 @@ async fn another_catalog_starts_from_the_first_batch() {
     let other = PipelineSpec { catalog: Some("another".into()), ..cataloged("p") };
     let engine = open(dir.path(), &lakes, vec![other]).await;
     until_registered(&engine, &lakes, 20).await;
+    engine.drain(Duration::from_secs(10)).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_is_dropped_at_any_time_leaves_nothing_out() {
     let (dir, lakes) = (tempfile::tempdir().expect("a folder"), Lakes::new(&["lake"]));
     lakes.catalog().with(|there| there.lost = 4);
@@ -216,4 +221,19 @@ async fn an_engine_that_is_dropped_at_any_time_leaves_nothing_out() {
     }
     let engine = open(dir.path(), &lakes, vec![cataloged("p")]).await;
     until_registered(&engine, &lakes, sent).await;
+    engine.drain(Duration::from_secs(10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_that_is_made_anew_starts_its_catalog_anew() {
+    let (dir, lakes) = (tempfile::tempdir().expect("a folder"), Lakes::new(&["lake"]));
+    let engine = open(dir.path(), &lakes, vec![]).await;
+    for _ in 0..3 {
+        engine.control().create(cataloged("p")).await.expect("it is made");
+        send(&engine, "s", 0..15).await;
+        until_registered(&engine, &lakes, 15).await;
+        engine.control().delete("p").await.expect("it is deleted");
+        lakes.catalog().with(|there| *there = There::default());
+    }
+    engine.drain(Duration::from_secs(10)).await;
 }

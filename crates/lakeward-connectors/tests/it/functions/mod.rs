@@ -4,7 +4,7 @@
 mod aws;
 mod command;
 mod http;
-mod server;
+pub(crate) mod server;
 
 use std::sync::Arc;
 

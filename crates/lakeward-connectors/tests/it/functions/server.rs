@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 /// One answer.
 #[derive(Debug, Clone)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// A status, headers (each with its line end) and a body.
     Reply(u16, &'static str, String),
     /// So many bytes, without a declared length.
@@ -21,28 +21,28 @@ pub(super) enum Answer {
     Close,
 }
 
-pub(super) fn reply(status: u16, headers: &'static str, body: &str) -> Answer {
+pub(crate) fn reply(status: u16, headers: &'static str, body: &str) -> Answer {
     Answer::Reply(status, headers, body.into())
 }
 
 /// One request.
 #[derive(Debug, Clone)]
-pub(super) struct Request {
-    pub(super) line: String,
+pub(crate) struct Request {
+    pub(crate) line: String,
     /// Names in lower case.
-    pub(super) headers: BTreeMap<String, String>,
-    pub(super) body: Vec<u8>,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Vec<u8>,
 }
 
-pub(super) struct Server {
-    pub(super) address: String,
+pub(crate) struct Server {
+    pub(crate) address: String,
     requests: Arc<Mutex<Vec<Request>>>,
     task: JoinHandle<()>,
 }
 
 impl Server {
     /// Gives these answers, one for each request, then closes connections.
-    pub(super) async fn start(answers: impl IntoIterator<Item = Answer>) -> Self {
+    pub(crate) async fn start(answers: impl IntoIterator<Item = Answer>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = format!("http://{}", listener.local_addr().expect("an address"));
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -56,7 +56,7 @@ impl Server {
         Self { address, requests, task }
     }
 
-    pub(super) fn requests(&self) -> Vec<Request> {
+    pub(crate) fn requests(&self) -> Vec<Request> {
         self.requests.lock().expect("not poisoned").clone()
     }
 }

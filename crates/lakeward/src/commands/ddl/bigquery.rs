@@ -24,8 +24,17 @@ pub(super) fn statement(table: &Table) -> Statement {
         notes.push(format!("BigQuery cannot read {} compression of text; gzip it can.", compression.name()));
     }
     let mut columns = Vec::new();
-    for Column { name, ty } in &description.columns {
+    let is_csv = matches!(description.format, TableFormat::Csv { .. });
+    for (at, Column { name, ty }) in description.columns.iter().enumerate() {
         match (is_name(name), type_of(ty, &description.format)) {
+            // CSV is read by position: it keeps its place.
+            (false, Some(ty)) if is_csv => {
+                notes.push(format!(
+                    "The column {name:?} is called column_{}: BigQuery takes no such name.",
+                    at + 1
+                ));
+                columns.push(format!("`column_{}` {ty}", at + 1));
+            }
             (true, Some(ty)) => columns.push(format!("{} {ty}", back_quoted(name))),
             _ => notes
                 .push(format!("The column {name:?} is left out: BigQuery cannot have its name or its type.")),

@@ -37,8 +37,9 @@ pub(crate) struct Ddl {
     /// pipeline's in lower case, with `_` for what is no letter or digit.
     #[arg(long)]
     table: Option<String>,
-    /// The database, schema or data set that it is made in. Default: that of the
-    /// pipeline's catalog, else the engine's present one.
+    /// The database, schema or data set that it is made in. Default: the engine's
+    /// present one; for Athena and Redshift Spectrum that of the pipeline's
+    /// catalog.
     #[arg(long)]
     database: Option<String>,
     /// Athena: it works the partitions out by itself (partition projection).
@@ -140,7 +141,11 @@ impl Ddl {
             name: self.table.clone().unwrap_or_else(|| {
                 glue.map_or_else(|| table_name(&spec.name), |glue| glue.table_for(&spec.name))
             }),
-            database: self.database.clone().or_else(|| glue.map(|glue| glue.database.clone())),
+            database: self.database.clone().or_else(|| {
+                // Other engines have databases of their own.
+                let of_glue = matches!(self.dialect, Dialect::Athena | Dialect::RedshiftSpectrum);
+                glue.filter(|_| of_glue).map(|glue| glue.database.clone())
+            }),
             lake,
             projection: projected.then(|| Projection {
                 from: of_projection.projection_from.clone(),

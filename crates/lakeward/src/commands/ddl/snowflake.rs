@@ -28,8 +28,8 @@ pub(super) fn statement(table: &Table) -> Statement {
     let mut columns: Vec<String> = keys
         .iter()
         .map(|key| {
-            let folder = escaped_literal(&format!("{}=", key.name));
-            let value = format!("SPLIT_PART(SPLIT_PART(METADATA$FILENAME, {folder}, 2), '/', 1)");
+            let folder = escaped_literal(&format!("/{}=", key.name));
+            let value = format!("SPLIT_PART(SPLIT_PART('/' || METADATA$FILENAME, {folder}, 2), '/', 1)");
             let ty = type_of(&key.name_type());
             let value = if ty == "VARCHAR" { value } else { format!("{value}::{ty}") };
             format!("{} {ty} AS ({value})", identifier(&key.name))
@@ -40,8 +40,15 @@ pub(super) fn statement(table: &Table) -> Statement {
         // CSV has no names: its values are c1, c2, …
         let value =
             if is_csv { format!("VALUE:c{}", at + 1) } else { format!("VALUE:{}", double_quoted(name)) };
-        let ty = type_of(ty);
-        columns.push(format!("{} {ty} AS ({value}::{ty})", identifier(name)));
+        let is_parquet = matches!(description.format, TableFormat::Parquet { .. });
+        let value = match ty {
+            // JSON text, except that JSON files have the value itself there.
+            ColumnType::Json if is_csv || is_parquet => format!("PARSE_JSON({value}::VARCHAR)"),
+            ColumnType::List(_) | ColumnType::Struct(_) if is_csv => format!("PARSE_JSON({value}::VARCHAR)"),
+            ColumnType::Binary if !is_parquet => format!("BASE64_DECODE_BINARY({value}::VARCHAR)"),
+            ty => format!("{value}::{}", type_of(ty)),
+        };
+        columns.push(format!("{} {} AS ({value})", identifier(name), type_of(ty)));
     }
     let stage = table.beside("_stage", identifier);
     let mut text = format!(
@@ -92,7 +99,7 @@ fn file_format(format: &TableFormat) -> String {
         _ => "AUTO",
     };
     match format {
-        TableFormat::Parquet { .. } => String::from("TYPE = PARQUET"),
+        TableFormat::Parquet { .. } => String::from("TYPE = PARQUET USE_LOGICAL_TYPE = TRUE"),
         TableFormat::Ndjson { .. } => format!("TYPE = JSON COMPRESSION = {compression}"),
         TableFormat::Csv { delimiter, header, null, .. } => format!(
             "TYPE = CSV COMPRESSION = {compression} FIELD_DELIMITER = {} SKIP_HEADER = {} FIELD_OPTIONALLY_ENCLOSED_BY = '\"' NULL_IF = ({})",
