@@ -13,6 +13,7 @@ use super::document::State;
 use super::iterator::Iterator;
 use super::live::Live;
 use super::reshard;
+use super::sequence::Texts;
 use super::shards::Entry;
 use super::write::dry_run;
 use super::{Api, Encoding, Reply, text};
@@ -275,17 +276,16 @@ impl Page {
         use std::io::Write;
         let mut out = Vec::with_capacity(256 + self.bytes / 3 * 4 + self.found.len() * 256);
         out.extend_from_slice(b"{\"Records\":[");
+        let mut texts = Texts::default();
         for (number, (found, millis, data, key)) in self.records().enumerate() {
             if number > 0 {
                 out.push(b',');
             }
             let (seconds, part) = (millis.div_euclid(1_000), millis.rem_euclid(1_000));
             // Writing to memory does not fail.
-            let _ = write!(
-                out,
-                "{{\"SequenceNumber\":\"{}\",\"ApproximateArrivalTimestamp\":{seconds}.{part:03},\"Data\":\"",
-                found.sequence
-            );
+            out.extend_from_slice(b"{\"SequenceNumber\":\"");
+            out.extend_from_slice(&texts.of(found.sequence).0);
+            let _ = write!(out, "\",\"ApproximateArrivalTimestamp\":{seconds}.{part:03},\"Data\":\"");
             let length = base64_simd::STANDARD.encoded_length(data.len());
             let start = out.len();
             out.resize(start + length, 0);
@@ -311,9 +311,12 @@ impl Page {
         let is_encrypted = self.encryption != "NONE";
         infallible(out.map(1 + rest.map_or(0, serde_json::Map::len) as u64));
         infallible(infallible(out.str("Records")).array(self.found.len() as u64));
+        let mut texts = Texts::default();
         for (found, millis, data, key) in self.records() {
             infallible(out.map(4 + u64::from(is_encrypted)));
-            infallible(infallible(out.str("SequenceNumber")).str(&found.sequence.to_string()));
+            let sequence = texts.of(found.sequence).0;
+            let sequence = std::str::from_utf8(&sequence).expect("digits are text");
+            infallible(infallible(out.str("SequenceNumber")).str(sequence));
             infallible(out.str("ApproximateArrivalTimestamp"));
             cbor::put_millis(millis, &mut out);
             infallible(infallible(out.str("Data")).bytes(data));
