@@ -25,7 +25,7 @@ const CHECK_BYTES: usize = 8;
 /// holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Iterator {
+pub(super) struct ShardIterator {
     #[serde(rename = "s")]
     pub(super) stream: StreamName,
     #[serde(rename = "i")]
@@ -41,7 +41,7 @@ pub(super) struct Iterator {
     pub(super) created: i64,
 }
 
-impl Iterator {
+impl ShardIterator {
     /// The place behind this one, given at `now`.
     pub(super) fn moved(&self, offset: Offset, now: Timestamp) -> Self {
         Self { offset, created: now.millis(), ..self.clone() }
@@ -136,7 +136,7 @@ impl Api {
         shard_id: &str,
         position: &Position<'_>,
         names: &Names<'_>,
-    ) -> Result<Iterator, Fault> {
+    ) -> Result<ShardIterator, Fault> {
         let now = self.clock.now();
         let (entry, readable_from) = {
             let state = live.state.read().await;
@@ -169,7 +169,7 @@ impl Api {
             }
             (kind, sequence, timestamp) => return Err(contradiction(kind, sequence, timestamp)),
         };
-        Ok(Iterator {
+        Ok(ShardIterator {
             stream: live.name.clone(),
             incarnation: live.incarnation,
             shard: shard.number,
@@ -256,8 +256,8 @@ mod tests {
 
     use super::*;
 
-    fn iterator(created: i64) -> Iterator {
-        Iterator {
+    fn iterator(created: i64) -> ShardIterator {
+        ShardIterator {
             stream: StreamName::new(&"s".repeat(128)).unwrap(),
             incarnation: Uuid::from_u128(7),
             shard: u32::MAX,
@@ -273,8 +273,8 @@ mod tests {
         assert!(token.starts_with('A'), "an option of a command line starts with a dash");
         assert!(token.len() <= 512, "the API's limit: {}", token.len());
         let at = |millis: i64| Timestamp((created + millis) * 1_000);
-        assert_eq!(Iterator::open(&token, at(300_000)).unwrap(), iterator(created));
-        let expired = Iterator::open(&token, at(300_001)).unwrap_err();
+        assert_eq!(ShardIterator::open(&token, at(300_000)).unwrap(), iterator(created));
+        let expired = ShardIterator::open(&token, at(300_001)).unwrap_err();
         assert_eq!(expired.kind, "ExpiredIteratorException");
         assert_eq!(
             expired.message,
@@ -288,12 +288,12 @@ mod tests {
         #[test]
         fn what_is_not_ours_is_refused(text in ".{0,300}", at in 0..250_usize, with in "[a-zA-Z0-9+/=]") {
             let now = Timestamp(0);
-            prop_assert_eq!(Iterator::open(&text, now).unwrap_err().message, "Invalid ShardIterator.");
+            prop_assert_eq!(ShardIterator::open(&text, now).unwrap_err().message, "Invalid ShardIterator.");
             let token = iterator(0).token();
             let mut changed = token.clone();
             changed.replace_range(at..=at, &with);
             if changed != token {
-                prop_assert!(Iterator::open(&changed, now).is_err());
+                prop_assert!(ShardIterator::open(&changed, now).is_err());
             }
         }
     }

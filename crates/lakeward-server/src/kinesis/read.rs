@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::cbor::{self, infallible};
 use super::document::State;
-use super::iterator::Iterator;
+use super::iterator::ShardIterator;
 use super::live::Live;
 use super::reshard;
 use super::sequence::Texts;
@@ -65,6 +65,11 @@ impl Page {
     pub(super) fn is_empty(&self) -> bool {
         self.found.is_empty()
     }
+
+    /// Bytes of memory that the page holds.
+    fn held(&self) -> usize {
+        self.blocks.iter().map(size).sum()
+    }
 }
 
 impl Api {
@@ -75,7 +80,7 @@ impl Api {
         mut reservation: Reservation,
     ) -> Result<Reply, Fault> {
         let now = self.clock.now();
-        let at = Iterator::open(text(input, "ShardIterator"), now)?;
+        let at = ShardIterator::open(text(input, "ShardIterator"), now)?;
         let names = self.names(&at.stream);
         let live = match self.lives.get(&at.stream).await {
             Ok(live) if live.incarnation == at.incarnation => live,
@@ -96,7 +101,7 @@ impl Api {
         }
         let next = page.children.is_none().then(|| at.moved(page.next, self.clock.now()).token());
         let body = page.encode(encoding, next.as_deref());
-        reservation.grow(body.len()).map_err(|_| names.throttled_stream())?;
+        reservation.grow(page.held() + body.len()).map_err(|_| names.throttled_stream())?;
         Ok(Reply::Whole(body, Some(reservation)))
     }
 
@@ -122,7 +127,9 @@ impl Api {
         let (mut scanned, mut wanted) = (0, FIRST_READ);
         let mut jumped = false;
         loop {
-            let (_, end) = self.lives.streams.ends(&live.name).ok_or_else(|| names.not_found())?;
+            let (start, end) = self.lives.streams.ends(&live.name).ok_or_else(|| names.not_found())?;
+            // What was trimmed is passed over, to the end of the shard if need be.
+            page.next = page.next.max(start);
             let blocks = if page.next < end {
                 let blocks = self.lives.streams.read(&live.name, page.next, wanted).await;
                 blocks.map_err(|error| {
@@ -229,7 +236,7 @@ impl Page {
     }
 
     /// The records with their arrival, in milliseconds, and partition key.
-    fn records(&self) -> impl std::iter::Iterator<Item = (&Found, i64, &[u8], String)> {
+    fn records(&self) -> impl Iterator<Item = (&Found, i64, &[u8], String)> {
         // One walk over each block: a record's start is the end of the one
         // before it.
         self.found.iter().map(|found| {
