@@ -16,8 +16,11 @@ def kinesis_client(url, attempts=1, **settings):
 
 
 def shards(kinesis, stream):
-    found = []
-    for page in kinesis.get_paginator("list_shards").paginate(StreamName=stream):
+    # botocore's paginator names the stream beside the token, which AWS refuses.
+    page = kinesis.list_shards(StreamName=stream)
+    found = page["Shards"]
+    while "NextToken" in page:
+        page = kinesis.list_shards(NextToken=page["NextToken"])
         found += page["Shards"]
     return found
 

@@ -81,9 +81,7 @@ def test_the_aws_cli_as_system_b_uses_it(dev):
 
     aws("create-stream", "--stream-name", "events", "--shard-count", "4")
     assert aws("list-streams")["StreamNames"] == ["events"]
-    put = aws(
-        "put-record", "--stream-name", "events", "--partition-key", "a", "--data", "eyJhIjoxfQ==",
-    )
+    put = aws("put-record", "--stream-name", "events", "--partition-key", "a", "--data", '{"a":1}')
     assert put["ShardId"] == "shardId-000000000000"
     at = aws(
         "get-shard-iterator", "--stream-name", "events", "--shard-id", put["ShardId"], "--shard-iterator-type",
@@ -134,8 +132,10 @@ def test_resharding_and_listing(kinesis):
     open_now = kinesis.list_shards(StreamName="events", ShardFilter={"Type": "AT_LATEST"})["Shards"]
     ranges = sorted((int(s["HashKeyRange"]["StartingHashKey"]), int(s["HashKeyRange"]["EndingHashKey"])) for s in open_now)
     assert ranges == [(i << 126, (i + 1 << 126) - 1) for i in range(4)]
-    paged = []
-    for page in kinesis.get_paginator("list_shards").paginate(StreamName="events", PaginationConfig={"PageSize": 2}):
+    page = kinesis.list_shards(StreamName="events", MaxResults=2)
+    paged = page["Shards"]
+    while "NextToken" in page:
+        page = kinesis.list_shards(NextToken=page["NextToken"], MaxResults=2)
         paged += page["Shards"]
     assert paged == shards(kinesis, "events")
     described = []

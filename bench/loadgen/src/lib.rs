@@ -102,6 +102,8 @@ impl Times {
 pub struct Generator {
     kind: Kind,
     random: Random,
+    /// On its own, so that events are the same with and without keys.
+    keys: Random,
     times: Times,
     drawn: u64,
 }
@@ -110,7 +112,7 @@ impl Generator {
     /// Starts at the first event.
     #[must_use]
     pub fn new(kind: Kind, seed: u64, times: Times) -> Self {
-        Self { kind, random: Random::new(seed), times, drawn: 0 }
+        Self { kind, random: Random::new(seed), keys: Random::new(!seed), times, drawn: 0 }
     }
 
     /// How many events were drawn so far.
@@ -129,6 +131,11 @@ impl Generator {
         }
         out.push(b'\n');
         self.drawn += 1;
+    }
+
+    /// Appends a partition key: a random uuid, as most producers send.
+    pub fn partition_key(&mut self, out: &mut Vec<u8>) {
+        self.keys.uuid(out);
     }
 
     /// Appends exactly `count` lines.

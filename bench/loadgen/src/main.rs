@@ -28,6 +28,8 @@ enum Command {
     Http(load::Load),
     /// Calls Firehose's PutRecordBatch.
     Firehose(load::Load),
+    /// Calls Kinesis' PutRecords.
+    Kinesis(load::Load),
 }
 
 /// Which events.
@@ -71,6 +73,7 @@ fn main() -> anyhow::Result<()> {
         Command::Generate(generate) => generate.run(),
         Command::Http(load) => load.run(requests::Door::Http),
         Command::Firehose(load) => load.run(requests::Door::Firehose),
+        Command::Kinesis(load) => load.run(requests::Door::Kinesis),
     }
 }
 

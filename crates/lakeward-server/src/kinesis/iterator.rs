@@ -17,13 +17,15 @@ use crate::aws::fault::Fault;
 /// *GetShardIterator*: "A shard iterator expires 5 minutes after it is returned
 /// to the requester."
 pub(super) const LIFETIME_MS: i64 = 300_000;
+/// Before the check, so that no token looks like an option of a command line.
+const VERSION: u8 = 0;
 const CHECK_BYTES: usize = 8;
 
 /// A place in a shard. All that there is of it is in the token that the client
 /// holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Iterator {
+pub(super) struct ShardIterator {
     #[serde(rename = "s")]
     pub(super) stream: StreamName,
     #[serde(rename = "i")]
@@ -39,7 +41,7 @@ pub(super) struct Iterator {
     pub(super) created: i64,
 }
 
-impl Iterator {
+impl ShardIterator {
     /// The place behind this one, given at `now`.
     pub(super) fn moved(&self, offset: Offset, now: Timestamp) -> Self {
         Self { offset, created: now.millis(), ..self.clone() }
@@ -70,19 +72,18 @@ impl Iterator {
     }
 }
 
-/// What is in a token, as text that survives a URL. The first bytes tell a
-/// token of ours from what only looks like one; they keep no secret.
+/// What is in a token, as text. The first bytes tell a token of ours from what
+/// only looks like one; they keep no secret.
 pub(super) fn seal<T: Serialize>(content: &T) -> String {
     let json = serde_json::to_vec(content).expect("a token is plain data");
-    let mut bytes = xxhash_rust::xxh3::xxh3_64(&json).to_le_bytes().to_vec();
-    bytes.extend_from_slice(&json);
-    base64_simd::URL_SAFE_NO_PAD.encode_to_string(&bytes)
+    let check = xxhash_rust::xxh3::xxh3_64(&json).to_le_bytes();
+    base64_simd::STANDARD.encode_to_string([&[VERSION], &check[..], &json].concat())
 }
 
 /// What is in a token; `None` if it is none of this kind.
 pub(super) fn open<T: DeserializeOwned>(token: &str) -> Option<T> {
-    let bytes = base64_simd::URL_SAFE_NO_PAD.decode_to_vec(token).ok()?;
-    let (check, json) = bytes.split_at_checked(CHECK_BYTES)?;
+    let bytes = base64_simd::STANDARD.decode_to_vec(token).ok()?;
+    let (check, json) = bytes.strip_prefix(&[VERSION])?.split_at_checked(CHECK_BYTES)?;
     if xxhash_rust::xxh3::xxh3_64(json).to_le_bytes() != check {
         return None;
     }
@@ -135,7 +136,7 @@ impl Api {
         shard_id: &str,
         position: &Position<'_>,
         names: &Names<'_>,
-    ) -> Result<Iterator, Fault> {
+    ) -> Result<ShardIterator, Fault> {
         let now = self.clock.now();
         let (entry, readable_from) = {
             let state = live.state.read().await;
@@ -168,7 +169,7 @@ impl Api {
             }
             (kind, sequence, timestamp) => return Err(contradiction(kind, sequence, timestamp)),
         };
-        Ok(Iterator {
+        Ok(ShardIterator {
             stream: live.name.clone(),
             incarnation: live.incarnation,
             shard: shard.number,
@@ -255,8 +256,8 @@ mod tests {
 
     use super::*;
 
-    fn iterator(created: i64) -> Iterator {
-        Iterator {
+    fn iterator(created: i64) -> ShardIterator {
+        ShardIterator {
             stream: StreamName::new(&"s".repeat(128)).unwrap(),
             incarnation: Uuid::from_u128(7),
             shard: u32::MAX,
@@ -269,10 +270,11 @@ mod tests {
     fn a_token_lives_five_minutes() {
         let created = 1_421_889_722_000;
         let token = iterator(created).token();
+        assert!(token.starts_with('A'), "an option of a command line starts with a dash");
         assert!(token.len() <= 512, "the API's limit: {}", token.len());
         let at = |millis: i64| Timestamp((created + millis) * 1_000);
-        assert_eq!(Iterator::open(&token, at(300_000)).unwrap(), iterator(created));
-        let expired = Iterator::open(&token, at(300_001)).unwrap_err();
+        assert_eq!(ShardIterator::open(&token, at(300_000)).unwrap(), iterator(created));
+        let expired = ShardIterator::open(&token, at(300_001)).unwrap_err();
         assert_eq!(expired.kind, "ExpiredIteratorException");
         assert_eq!(
             expired.message,
@@ -284,14 +286,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_not_ours_is_refused(text in ".{0,300}", at in 0..250_usize, with in "[a-zA-Z0-9_-]") {
+        fn what_is_not_ours_is_refused(text in ".{0,300}", at in 0..250_usize, with in "[a-zA-Z0-9+/=]") {
             let now = Timestamp(0);
-            prop_assert_eq!(Iterator::open(&text, now).unwrap_err().message, "Invalid ShardIterator.");
+            prop_assert_eq!(ShardIterator::open(&text, now).unwrap_err().message, "Invalid ShardIterator.");
             let token = iterator(0).token();
             let mut changed = token.clone();
             changed.replace_range(at..=at, &with);
             if changed != token {
-                prop_assert!(Iterator::open(&changed, now).is_err());
+                prop_assert!(ShardIterator::open(&changed, now).is_err());
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The streams that the door works with, and the lock that keeps puts and
 //! changes of shards apart.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -47,7 +47,7 @@ pub(super) struct Lives {
     pub(super) streams: Streams,
     clock: SharedClock,
     /// Shards of streams that the configuration names.
-    configured: std::collections::BTreeMap<String, u32>,
+    configured: BTreeMap<String, u32>,
     known: RwLock<HashMap<StreamName, Arc<Live>>>,
     /// Held while one is made, so that a stream never has two.
     loading: tokio::sync::Mutex<()>,
@@ -78,11 +78,7 @@ impl From<ControlError> for NoStream {
 }
 
 impl Lives {
-    pub(super) fn new(
-        streams: Streams,
-        clock: SharedClock,
-        configured: std::collections::BTreeMap<String, u32>,
-    ) -> Self {
+    pub(super) fn new(streams: Streams, clock: SharedClock, configured: BTreeMap<String, u32>) -> Self {
         let (known, loading) = (RwLock::default(), tokio::sync::Mutex::default());
         Self { streams, clock, configured, known, loading }
     }
@@ -118,6 +114,14 @@ impl Lives {
             other => other?,
         }
         self.load(name, Some((mode, shards))).await.map(|_| ())
+    }
+
+    /// Forgets a stream that was deleted.
+    pub(super) fn forget(&self, live: &Live) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.get(&live.name).is_some_and(|known| known.incarnation == live.incarnation) {
+            known.remove(&live.name);
+        }
     }
 
     async fn ensure(&self, name: &StreamName) -> Result<(), NoStream> {
@@ -165,9 +169,8 @@ impl Lives {
             None => {
                 let shards = self.configured.get(name.as_str()).copied().unwrap_or(1);
                 let (mode, shards) = made.unwrap_or((Mode::Provisioned, shards));
-                let retention = spec.retention.or_else(|| made.map(|_| RETENTION_DEFAULT));
                 let document = Document::new(incarnation, mode, shards, self.clock.now());
-                let state = State::new(document, retention);
+                let state = State::new(document, spec.retention);
                 self.streams.update(state.spec(name)).await?;
                 state
             }

@@ -21,6 +21,7 @@ mod live;
 mod put;
 mod read;
 mod reshard;
+mod sequence;
 mod shards;
 mod streams;
 mod subscribe;

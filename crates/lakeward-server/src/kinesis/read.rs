@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 
 use super::cbor::{self, infallible};
 use super::document::State;
-use super::iterator::Iterator;
+use super::iterator::ShardIterator;
 use super::live::Live;
 use super::reshard;
+use super::sequence::Texts;
 use super::shards::Entry;
 use super::write::dry_run;
 use super::{Api, Encoding, Reply, text};
@@ -64,6 +65,11 @@ impl Page {
     pub(super) fn is_empty(&self) -> bool {
         self.found.is_empty()
     }
+
+    /// Bytes of memory that the page holds.
+    fn held(&self) -> usize {
+        self.blocks.iter().map(size).sum()
+    }
 }
 
 impl Api {
@@ -74,7 +80,7 @@ impl Api {
         mut reservation: Reservation,
     ) -> Result<Reply, Fault> {
         let now = self.clock.now();
-        let at = Iterator::open(text(input, "ShardIterator"), now)?;
+        let at = ShardIterator::open(text(input, "ShardIterator"), now)?;
         let names = self.names(&at.stream);
         let live = match self.lives.get(&at.stream).await {
             Ok(live) if live.incarnation == at.incarnation => live,
@@ -95,7 +101,7 @@ impl Api {
         }
         let next = page.children.is_none().then(|| at.moved(page.next, self.clock.now()).token());
         let body = page.encode(encoding, next.as_deref());
-        reservation.grow(body.len()).map_err(|_| names.throttled_stream())?;
+        reservation.grow(page.held() + body.len()).map_err(|_| names.throttled_stream())?;
         Ok(Reply::Whole(body, Some(reservation)))
     }
 
@@ -121,7 +127,9 @@ impl Api {
         let (mut scanned, mut wanted) = (0, FIRST_READ);
         let mut jumped = false;
         loop {
-            let (_, end) = self.lives.streams.ends(&live.name).ok_or_else(|| names.not_found())?;
+            let (start, end) = self.lives.streams.ends(&live.name).ok_or_else(|| names.not_found())?;
+            // What was trimmed is passed over, to the end of the shard if need be.
+            page.next = page.next.max(start);
             let blocks = if page.next < end {
                 let blocks = self.lives.streams.read(&live.name, page.next, wanted).await;
                 blocks.map_err(|error| {
@@ -228,7 +236,7 @@ impl Page {
     }
 
     /// The records with their arrival, in milliseconds, and partition key.
-    fn records(&self) -> impl std::iter::Iterator<Item = (&Found, i64, &[u8], String)> {
+    fn records(&self) -> impl Iterator<Item = (&Found, i64, &[u8], String)> {
         // One walk over each block: a record's start is the end of the one
         // before it.
         self.found.iter().map(|found| {
@@ -275,17 +283,16 @@ impl Page {
         use std::io::Write;
         let mut out = Vec::with_capacity(256 + self.bytes / 3 * 4 + self.found.len() * 256);
         out.extend_from_slice(b"{\"Records\":[");
+        let mut texts = Texts::default();
         for (number, (found, millis, data, key)) in self.records().enumerate() {
             if number > 0 {
                 out.push(b',');
             }
             let (seconds, part) = (millis.div_euclid(1_000), millis.rem_euclid(1_000));
             // Writing to memory does not fail.
-            let _ = write!(
-                out,
-                "{{\"SequenceNumber\":\"{}\",\"ApproximateArrivalTimestamp\":{seconds}.{part:03},\"Data\":\"",
-                found.sequence
-            );
+            out.extend_from_slice(b"{\"SequenceNumber\":\"");
+            out.extend_from_slice(&texts.of(found.sequence).0);
+            let _ = write!(out, "\",\"ApproximateArrivalTimestamp\":{seconds}.{part:03},\"Data\":\"");
             let length = base64_simd::STANDARD.encoded_length(data.len());
             let start = out.len();
             out.resize(start + length, 0);
@@ -311,9 +318,12 @@ impl Page {
         let is_encrypted = self.encryption != "NONE";
         infallible(out.map(1 + rest.map_or(0, serde_json::Map::len) as u64));
         infallible(infallible(out.str("Records")).array(self.found.len() as u64));
+        let mut texts = Texts::default();
         for (found, millis, data, key) in self.records() {
             infallible(out.map(4 + u64::from(is_encrypted)));
-            infallible(infallible(out.str("SequenceNumber")).str(&found.sequence.to_string()));
+            let sequence = texts.of(found.sequence).0;
+            let sequence = std::str::from_utf8(&sequence).expect("digits are text");
+            infallible(infallible(out.str("SequenceNumber")).str(sequence));
             infallible(out.str("ApproximateArrivalTimestamp"));
             cbor::put_millis(millis, &mut out);
             infallible(infallible(out.str("Data")).bytes(data));

@@ -123,6 +123,7 @@ impl Api {
             refused => Fault::in_use(refused.to_string()),
         };
         live.retire();
+        self.lives.forget(&live);
         for pipeline in pipelines {
             self.control.delete(&pipeline).await.map_err(failed)?;
         }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::eventstream::frame;
-use super::iterator::{Iterator, Position, instant};
+use super::iterator::{Position, ShardIterator, instant};
 use super::live::Live;
 use super::read::{Limits, Page};
 use super::write::dry_run;
@@ -164,7 +164,7 @@ enum Step {
 struct Push {
     held: Held,
     live: Arc<Live>,
-    at: Iterator,
+    at: ShardIterator,
     shard: Shard,
     encoding: Encoding,
     ends: watch::Receiver<Offset>,

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::cbor::infallible;
 use super::live::Live;
 use super::put::{Call, Put};
+use super::sequence::Texts;
 use super::shards::{Entry, Shards};
 use super::{Api, Encoding, Names, THROTTLED};
 use crate::aws::fault::Fault;
@@ -307,19 +308,25 @@ fn many_json(outcomes: &[Outcome], encryption: &str, names: &Names<'_>) -> Vec<u
     let mut out = Vec::with_capacity(80 + outcomes.len() * 128);
     // Writing to memory does not fail.
     let _ = write!(out, "{{\"FailedRecordCount\":{},\"Records\":[", failed_count(outcomes));
+    let mut texts = Texts::default();
     for (number, outcome) in outcomes.iter().enumerate() {
         if number > 0 {
             out.push(b',');
         }
-        let _ = match outcome {
+        match outcome {
             Outcome::Durable(sequence) => {
-                write!(out, "{{\"SequenceNumber\":\"{sequence}\",\"ShardId\":\"{}\"}}", sequence.shard)
+                let (sequence, shard) = texts.of(*sequence);
+                out.extend_from_slice(b"{\"SequenceNumber\":\"");
+                out.extend_from_slice(&sequence);
+                out.extend_from_slice(b"\",\"ShardId\":\"");
+                out.extend_from_slice(shard.as_bytes());
+                out.extend_from_slice(b"\"}");
             }
             refused => {
                 let (code, message) = refusal(refused, names);
-                write!(out, "{{\"ErrorCode\":\"{code}\",\"ErrorMessage\":\"{message}\"}}")
+                let _ = write!(out, "{{\"ErrorCode\":\"{code}\",\"ErrorMessage\":\"{message}\"}}");
             }
-        };
+        }
     }
     out.push(b']');
     if encryption != "NONE" {
@@ -335,12 +342,15 @@ fn many_cbor(outcomes: &[Outcome], encryption: &str, names: &Names<'_>) -> Vec<u
     infallible(infallible(out.map(2 + u64::from(is_encrypted))).str("FailedRecordCount"));
     infallible(out.u64(failed_count(outcomes) as u64));
     infallible(infallible(out.str("Records")).array(outcomes.len() as u64));
+    let mut texts = Texts::default();
     for outcome in outcomes {
         infallible(out.map(2));
         match outcome {
             Outcome::Durable(sequence) => {
-                infallible(infallible(out.str("SequenceNumber")).str(&sequence.to_string()));
-                infallible(infallible(out.str("ShardId")).str(&sequence.shard.to_string()));
+                let (sequence, shard) = texts.of(*sequence);
+                let sequence = std::str::from_utf8(&sequence).expect("digits are text");
+                infallible(infallible(out.str("SequenceNumber")).str(sequence));
+                infallible(infallible(out.str("ShardId")).str(shard));
             }
             refused => {
                 let (code, message) = refusal(refused, names);

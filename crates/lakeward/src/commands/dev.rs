@@ -80,8 +80,8 @@ impl Dev {
         out.say(format!("lakeward is listening on {url} (development: any credentials, every stream)"));
         out.say(format!("files land under {}", lake(&self.dir).display()));
         out.say("");
-        out.say("Use it as your Firehose, with any AWS SDK or the AWS CLI:");
-        out.say(format!("  export AWS_ENDPOINT_URL_FIREHOSE={url}"));
+        out.say("Use it as your Firehose and your Kinesis, with any AWS SDK or the AWS CLI:");
+        out.say(format!("  export AWS_ENDPOINT_URL_FIREHOSE={url} AWS_ENDPOINT_URL_KINESIS={url}"));
         out.say("  export AWS_ACCESS_KEY_ID=dev AWS_SECRET_ACCESS_KEY=dev AWS_DEFAULT_REGION=us-east-1");
         out.say("Or send NDJSON:");
         out.say(format!("  curl -X POST {url}/v1/streams/my-events/records --data-binary @events.ndjson"));
