@@ -59,7 +59,7 @@ pub fn deaggregate(data: &[u8]) -> Option<Vec<SubRecord<'_>>> {
     let mut rest = message;
     while !rest.is_empty() {
         match field(&mut rest)? {
-            (1, Value::Bytes(key)) => partition_keys.push(std::str::from_utf8(key).ok()?),
+            (1, Value::Bytes(key)) => partition_keys.push(partition_key(key)?),
             (2, Value::Bytes(key)) => hash_keys.push(std::str::from_utf8(key).ok()?),
             (3, Value::Bytes(message)) => records.push(message),
             (1..=3, _) => return None,
@@ -89,6 +89,13 @@ fn record<'a>(
         }
     }
     Some(SubRecord { partition_key: partition_key?, explicit_hash_key, data: data? })
+}
+
+/// A partition key as Kinesis takes it: 1 to 256 characters. A longer one could
+/// be named by very many records, and none that Kinesis took has it.
+fn partition_key(key: &[u8]) -> Option<&str> {
+    let key = std::str::from_utf8(key).ok()?;
+    (1..=256).contains(&key.chars().count()).then_some(key)
 }
 
 fn entry<'a>(table: &[&'a str], index: u64) -> Option<&'a str> {
@@ -254,6 +261,9 @@ mod tests {
         nothing(&sealed(b"\x0a\x03pk1\x1a\x03\x1a\x01x"));
         nothing(&sealed(b"\x0a\x03pk1\x1a\x05\x08\x01\x1a\x01x"));
         nothing(&sealed(b"\x0a\x03pk1\x1a\x07\x08\x00\x10\x00\x1a\x01x"));
+        nothing(&sealed(b"\x0a\x00\x1a\x05\x08\x00\x1a\x01x"));
+        let long = [&b"\x0a\x81\x02"[..], &[b'k'; 257], b"\x1a\x05\x08\x00\x1a\x01x"].concat();
+        nothing(&sealed(&long));
         nothing(&sealed(b"\x0a\x01\xff\x1a\x05\x08\x00\x1a\x01x"));
         nothing(&sealed(b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"));
         nothing(&sealed(b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02"));

@@ -54,7 +54,8 @@ impl Collector {
 
     /// How many more bytes there is room for.
     pub(super) fn room(&self) -> u64 {
-        BLOCK_BYTES_MAX - self.data.len() as u64
+        let beside = self.beside.as_ref().map_or(0, |(data, _)| data.len());
+        BLOCK_BYTES_MAX - (self.data.len() + beside) as u64
     }
 
     /// A piece of the record, made of `parts`. Of a record that has failed
@@ -65,7 +66,7 @@ impl Collector {
             return Ok(());
         }
         let length: usize = parts.iter().map(|part| part.len()).sum();
-        if length as u64 > self.room() {
+        if (length + self.beside_next.len()) as u64 > self.room() {
             let message = "the records that were received together have become more than 1 GiB";
             return Err(Reason::processing("record.too_large", message));
         }

@@ -2,8 +2,8 @@
 //!
 //! In Firehose's order (developer guide, "Data transformation" and "Dynamic
 //! partitioning"): aggregates of the Kinesis Producer Library, inflate, take
-//! apart, Lambda function, partition keys, delimiter. Everything here is a pure function of the records, except what a
-//! Lambda function says of them: its replies are stored before they are used,
+//! apart, Lambda function, partition keys, delimiter. Everything here is a
+//! pure function of the records, except what a Lambda function says of them: its replies are stored before they are used,
 //! and come in as [`Outcome`]s.
 
 mod collect;
@@ -222,8 +222,8 @@ impl<'a> Processor<'a> {
     }
 
     /// What happens before the Lambda function: takes aggregates of the Kinesis
-    /// Producer Library apart, inflates and splits. Pieces have the keys of
-    /// their records, those of an aggregate their own.
+    /// Producer Library apart, inflates and splits. If there is a function,
+    /// pieces have the keys of their records, those of an aggregate their own.
     ///
     /// Aggregates are known by their digest, whichever door they came through:
     /// one that leaves quarantine comes without its key.
@@ -235,9 +235,11 @@ impl<'a> Processor<'a> {
         }
         let mut out = Collector::new(block.records.data.len(), Vec::new());
         let mut inflated = Vec::new();
+        // Only a function is told of keys.
+        let keys = block.records.keys.as_ref().filter(|_| self.processing.lambda.is_some());
         for (index, record) in (0..).zip(block.records.iter()) {
             out.enter(index);
-            let key = block.records.keys.as_ref().map(|keys| keys.get(index as usize));
+            let key = keys.map(|keys| keys.get(index as usize));
             let aggregated = if has_aggregate { kpl::deaggregate(record) } else { None };
             let Some(records) = aggregated else {
                 out.beside(key);

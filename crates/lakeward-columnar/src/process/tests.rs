@@ -448,7 +448,8 @@ fn aggregates_are_taken_apart_first() {
     let key = |partition_key| ShardKey { shard, partition_key }.stored();
     let given = block(&[key("x"), key("y"), key("z")]).records;
     keyed.records.keys = Some(lakeward_model::Keys { data: given.data, ends: given.ends });
-    let (texts, of, keys) = pieces(&json(), &keyed);
+    assert_eq!(pieces(&json(), &keyed).2, None, "nobody asks for the keys");
+    let (texts, of, keys) = pieces(&Processing { lambda: lambda(), ..json() }, &keyed);
     assert_eq!(texts, ["{}", r#"{"a":1}"#, r#"{"a":2}"#, r#"{"b":1}"#, r#"{"b":2}"#]);
     assert_eq!(of, Some(vec![0, 1, 1, 2, 2]));
     let keys = keys.expect("every piece has a key");
@@ -462,9 +463,35 @@ fn an_aggregate_fails_as_a_whole() {
     let mut broken = block(&[aggregate(), b"[1]".to_vec()]);
     let given = block(&[b"k", b"l"]).records;
     broken.records.keys = Some(lakeward_model::Keys { data: given.data, ends: given.ends });
-    let pieces = Processor::new(&json(), Vec::new()).unwrap().before_lambda(&broken);
+    let processing = Processing { lambda: lambda(), ..json() };
+    let pieces = Processor::new(&processing, Vec::new()).unwrap().before_lambda(&broken);
     assert_eq!(pieces.of, Some(vec![0, 0]));
     assert_eq!(pieces.failed.len(), 1);
     let keys = pieces.records.keys.expect("keys");
     assert_eq!((keys.get(0), keys.get(1), keys.ends.len()), (&b"k"[..], &b"k"[..], 2));
+}
+
+/// One key of 256 characters for each of very many records in an aggregate of
+/// 10 MiB, the largest record there is: it fails, and takes no memory for it.
+#[test]
+fn an_aggregate_of_very_many_records_with_long_keys_fails() {
+    let mut message = vec![0x0a, 0x80, 0x02];
+    message.extend_from_slice(&[b'k'; 256]);
+    while message.len() < 10 << 20 {
+        message.extend_from_slice(&[0x1a, 4, 8, 0, 0x1a, 0]);
+    }
+    let digest = {
+        use md5::Digest as _;
+        md5::Md5::digest(&message)
+    };
+    let record = [&[0xf3, 0x89, 0x9a, 0xc2][..], &message, &digest].concat();
+    let mut keyed = block(&[record]);
+    let key = ShardKey { shard: lakeward_model::Shard { number: 0, created: 0 }, partition_key: "x" }.stored();
+    let given = block(&[key]).records;
+    keyed.records.keys = Some(lakeward_model::Keys { data: given.data, ends: given.ends });
+    let processing = Processing { lambda: lambda(), ..Processing::default() };
+    let pieces = Processor::new(&processing, Vec::new()).unwrap().before_lambda(&keyed);
+    assert_eq!(pieces.failed.len(), 1);
+    assert_eq!(pieces.failed[0].reason.code, "record.too_large");
+    assert!(pieces.records.is_empty());
 }

@@ -96,7 +96,7 @@ pub fn pieces<E, I: Iterator<Item = Result<RecordBlock, E>>>(
     blocks: I,
 ) -> impl Iterator<Item = Result<Arrived, E>> + use<E, I> {
     // What comes behind the function does not matter here.
-    let before = Processing { lambda: None, partition_query: None, delimiter: None, ..processing.clone() };
+    let before = Processing { partition_query: None, delimiter: None, ..processing.clone() };
     blocks.map(move |block| {
         block.map(|block| {
             let processor = Processor::new(&before, Vec::new()).expect("the shape was checked");
