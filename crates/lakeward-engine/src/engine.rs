@@ -160,7 +160,7 @@ impl Engine {
             sources: Sources::default(),
             draining: CancellationToken::new(),
         });
-        shared.recover_streams(options.streams).await.map_err(OpenEngineError::Streams)?;
+        let kept = shared.recover_streams(options.streams).await.map_err(OpenEngineError::Streams)?;
         let names: HashSet<String> = configured.iter().map(|spec| spec.name.clone()).collect();
         let made = made.into_iter().filter(|spec| !names.contains(&spec.name)).map(|spec| (spec, false));
         let all: Vec<_> = configured.into_iter().map(|spec| (spec, true)).chain(made).collect();
@@ -179,6 +179,7 @@ impl Engine {
                 .start(spec, configured, progress)
                 .map_err(|source| OpenEngineError::Pipeline { name, source })?;
         }
+        shared.promise_again(&kept);
         shared.warn_of_orphans();
         // Last, so that nothing is trimmed before all its pipelines are known.
         shared.sources.start(&shared, options.sources);
@@ -488,9 +489,10 @@ impl Shared {
             .await?
             .map_err(|error| ControlError::Failed(error.to_string()))?
             .incarnation;
-        // Nothing is trimmed from here on, until the pipeline says how far it is.
-        self.retention.advance(&spec.stream, &spec.name, Offset(0));
-        let start = self.journal.tail(&spec.stream).map_or_else(Offset::default, |tail| tail.start);
+        let (retention, journal) = (Arc::clone(&self.retention), self.journal.clone());
+        let (name, stream, from_latest) = (spec.name.clone(), spec.stream.clone(), spec.from_latest);
+        let (oldest, next) = blocking(move || retention.join(&journal, &stream, &name)).await?;
+        let start = if from_latest { next } else { oldest };
         let (name, stream) = (spec.name.clone(), spec.stream.clone());
         let (known, unfinished) =
             self.on_ledger(move |ledger| Ok((ledger.progress(&name)?, ledger.unfinished(&name)?))).await?;

@@ -105,6 +105,12 @@ impl Intake {
         self.shared.streams()
     }
 
+    /// Whether a pipeline delivers the stream.
+    #[must_use]
+    pub fn is_delivered(&self, stream: &StreamName) -> bool {
+        self.shared.retention.is_delivered(stream)
+    }
+
     /// Which incarnation of the stream offsets belong to, if it exists.
     #[must_use]
     pub fn incarnation(&self, stream: &StreamName) -> Option<uuid::Uuid> {

@@ -25,6 +25,8 @@ pub(crate) struct Retention {
     default: Duration,
     disk_bytes_max: u64,
     streams: Mutex<HashMap<StreamName, Kept>>,
+    /// Held while something is trimmed.
+    trimming: Mutex<()>,
 }
 
 /// What keeps the records of a stream.
@@ -38,7 +40,21 @@ struct Kept {
 
 impl Retention {
     pub(crate) fn new(default: Duration, disk_bytes_max: u64) -> Self {
-        Self { default, disk_bytes_max, streams: Mutex::default() }
+        Self { default, disk_bytes_max, streams: Mutex::default(), trimming: Mutex::default() }
+    }
+
+    /// Lets nothing of the stream go from here on, until `pipeline` says how
+    /// far it is. Answers the stream's oldest record and the next one to come.
+    /// Blocks while something is trimmed.
+    pub(crate) fn join(&self, journal: &Journal, stream: &StreamName, pipeline: &str) -> (Offset, Offset) {
+        let _nothing_goes = self.trimming.lock().unwrap_or_else(PoisonError::into_inner);
+        self.advance(stream, pipeline, Offset(0));
+        journal.tail(stream).map_or_else(Default::default, |tail| (tail.start, tail.end))
+    }
+
+    /// Whether a pipeline delivers the stream.
+    pub(crate) fn is_delivered(&self, stream: &StreamName) -> bool {
+        self.streams().get(stream).is_some_and(|kept| !kept.pipelines.is_empty())
     }
 
     /// Notes that `pipeline` has settled everything before `to`.
@@ -74,6 +90,7 @@ impl Retention {
     /// # Errors
     /// The file system's; the next trim tries again.
     pub(crate) fn trim(&self, journal: &Journal, stream: &StreamName, now: Timestamp) -> io::Result<u64> {
+        let _one_at_a_time = self.trimming.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(tail) = journal.tail(stream) else { return Ok(0) };
         let (settled, promised) = match self.streams().get(stream) {
             // Nobody asked for these records yet: a pipeline may be configured.

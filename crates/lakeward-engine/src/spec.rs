@@ -15,6 +15,9 @@ pub struct PipelineSpec {
     pub stream: StreamName,
     /// What its files look like and where they lie.
     pub shape: Shape,
+    /// Whether it leaves out what the stream held before the pipeline was made.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub from_latest: bool,
     /// When a batch is cut.
     pub batch: BatchLimits,
     /// The destination's configuration; the binary knows how to open it.

@@ -205,16 +205,20 @@ async fn seen_through<T: Send + 'static>(
 }
 
 impl Shared {
-    /// Takes up the streams that were made, and finishes removals that a crash
-    /// cut short.
-    pub(crate) async fn recover_streams(&self, configured: Vec<StreamSpec>) -> Result<(), ControlError> {
+    /// Takes up the streams that exist for themselves, and finishes removals
+    /// that a crash cut short. What else something is kept of is the answer.
+    pub(crate) async fn recover_streams(
+        &self,
+        configured: Vec<StreamSpec>,
+    ) -> Result<Vec<StreamSpec>, ControlError> {
+        let mut others = Vec::new();
         for spec in self.on_ledger(|ledger| ledger.streams()).await? {
             if spec.removing {
                 self.finish_removal(&spec.name).await?;
             } else if spec.made {
                 self.open_stream(&spec.name, spec.retention).await?;
             } else {
-                self.retention.promise(&spec.name, spec.retention);
+                others.push(spec);
             }
         }
         for spec in configured {
@@ -226,7 +230,16 @@ impl Shared {
             let mut configured = self.configured_streams.write().unwrap_or_else(PoisonError::into_inner);
             configured.insert(spec.name, spec.retention);
         }
-        Ok(())
+        Ok(others)
+    }
+
+    /// Promises what readers of the pipelines' streams were promised. Of a
+    /// stream whose last pipeline is gone nothing is promised: its records wait
+    /// until a pipeline is configured again.
+    pub(crate) fn promise_again(&self, kept: &[StreamSpec]) {
+        for spec in kept.iter().filter(|spec| self.has_stream(&spec.name)) {
+            self.retention.promise(&spec.name, spec.retention);
+        }
     }
 
     /// The retention that the configuration gives a stream.

@@ -48,6 +48,7 @@ async fn main() {
             name: stream.to_string(),
             stream: stream.clone(),
             shape: lakeward_columnar::shape::Shape::default(),
+            from_latest: false,
             batch: never,
             destination: json!({}),
             catalog: None,

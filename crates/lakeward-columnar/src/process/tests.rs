@@ -486,7 +486,8 @@ fn an_aggregate_of_very_many_records_with_long_keys_fails() {
     };
     let record = [&[0xf3, 0x89, 0x9a, 0xc2][..], &message, &digest].concat();
     let mut keyed = block(&[record]);
-    let key = ShardKey { shard: lakeward_model::Shard { number: 0, created: 0 }, partition_key: "x" }.stored();
+    let key =
+        ShardKey { shard: lakeward_model::Shard { number: 0, created: 0 }, partition_key: "x" }.stored();
     let given = block(&[key]).records;
     keyed.records.keys = Some(lakeward_model::Keys { data: given.data, ends: given.ends });
     let processing = Processing { lambda: lambda(), ..Processing::default() };

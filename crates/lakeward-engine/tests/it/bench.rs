@@ -78,6 +78,7 @@ pub(crate) fn pipeline(name: &str, stream: &str, lake: &str) -> PipelineSpec {
             path: format!("{name}/!{{timestamp:yyyy}}/"),
             ..Shape::default()
         },
+        from_latest: false,
         batch: BatchLimits { bytes: 1 << 20, records: 10, age: Duration::from_millis(20) },
         destination: serde_json::json!(lake),
         catalog: None,

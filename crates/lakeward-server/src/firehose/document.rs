@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::destination;
+use crate::kinesis::Arn;
 
 /// The one destination that a stream has.
 pub(super) const DESTINATION_ID: &str = "destinationId-000000000001";
@@ -54,11 +55,9 @@ pub(super) struct KinesisSource {
 }
 
 impl KinesisSource {
-    /// The name of the stream, if the ARN is one of a stream.
+    /// The name of the stream.
     pub(super) fn stream(&self) -> Option<&str> {
-        let mut parts = self.stream_arn.splitn(6, ':');
-        let is_kinesis = parts.nth(2) == Some("kinesis");
-        parts.nth(2)?.strip_prefix("stream/").filter(|_| is_kinesis)
+        Arn::parse(&self.stream_arn).map(|arn| arn.stream)
     }
 }
 

@@ -171,6 +171,10 @@ impl Api {
                 "This operation is not permitted on KinesisStreamAsSource delivery stream type.",
             ));
         }
+        // A Kinesis stream that nothing delivers is no delivery stream.
+        if !self.intake.is_delivered(&stream) && self.streams.ends(&stream).is_some() {
+            return Err(not_found());
+        }
         let origin = Origin::Push(key);
         match self.intake.accept(&stream, put.records, origin).await {
             Ok(accepted) => {
@@ -183,15 +187,22 @@ impl Api {
             Err(AcceptError::Full { .. }) if call == Call::Batch => {
                 Ok(reply::refused_batch(count, encrypted))
             }
-            Err(AcceptError::Full { retry_after }) => Err(Fault::slow_down(Some(retry_after))),
-            Err(AcceptError::Draining) => Err(Fault::slow_down(None)),
-            Err(AcceptError::UnknownStream(_)) => Err(not_found()),
-            Err(AcceptError::TooLarge { limit }) => {
-                Err(Fault::invalid_argument(format!("Records size exceeds {limit} bytes limit")))
+            Err(error) => Err(self.accept_fault(&stream, error)),
+        }
+    }
+
+    /// What a client is told whose records were not taken.
+    fn accept_fault(&self, stream: &StreamName, error: AcceptError) -> Fault {
+        match error {
+            AcceptError::Full { retry_after } => Fault::slow_down(Some(retry_after)),
+            AcceptError::Draining => Fault::slow_down(None),
+            AcceptError::UnknownStream(_) => Fault::not_found(stream.as_str(), &self.account),
+            AcceptError::TooLarge { limit } => {
+                Fault::invalid_argument(format!("Records size exceeds {limit} bytes limit"))
             }
-            Err(AcceptError::Failed(cause)) => {
-                tracing::error!(stream = %stream, cause, "a put failed");
-                Err(Fault::internal())
+            AcceptError::Failed(cause) => {
+                tracing::error!(%stream, cause, "records were not taken");
+                Fault::internal()
             }
         }
     }

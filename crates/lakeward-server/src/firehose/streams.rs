@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 
-use lakeward_engine::{ControlError, PipelineSpec};
+use lakeward_engine::{AcceptError, ControlError, PipelineSpec};
 use lakeward_model::StreamName;
 use serde_json::{Map, Value, json};
 
@@ -13,6 +13,7 @@ use super::document::{DESTINATION_ID, Document, KinesisSource, LEGACY_MEMBERS};
 use super::fault::Fault;
 use super::tags;
 use super::{Api, Puts};
+use crate::kinesis::Arn;
 
 const LIST_LIMIT: usize = 10;
 
@@ -34,7 +35,7 @@ const DESTINATIONS: [&str; 10] = [
 impl Api {
     pub(super) async fn create(&self, input: &Value) -> Result<Value, Fault> {
         let name = text(input, "DeliveryStreamName");
-        let source = kinesis_source(input)?;
+        let source = kinesis_source(input, &self.account)?;
         let given = only_destination(input, "Configuration")?;
         let _one_at_a_time = self.changes.lock().await;
         if self.find(name).is_some() {
@@ -164,6 +165,8 @@ impl Api {
             name: name.to_owned(),
             stream,
             shape: s3.shape(name, document.version)?,
+            // As at AWS, a new delivery stream starts with what comes next.
+            from_latest: true,
             batch: s3.limits(),
             destination: (self.bucket_destination)(s3.bucket()),
             catalog: None,
@@ -209,7 +212,7 @@ fn delivery_stream(spec: &PipelineSpec) -> (String, &'static str) {
 
 /// The Kinesis stream that a new delivery stream is to deliver, if it is not to
 /// be put into.
-fn kinesis_source(input: &Value) -> Result<Option<KinesisSource>, Fault> {
+fn kinesis_source(input: &Value, account: &str) -> Result<Option<KinesisSource>, Fault> {
     let given = &input["KinesisStreamSourceConfiguration"];
     match input["DeliveryStreamType"].as_str().unwrap_or("DirectPut") {
         "DirectPut" if given.is_null() => Ok(None),
@@ -224,13 +227,17 @@ fn kinesis_source(input: &Value) -> Result<Option<KinesisSource>, Fault> {
                 stream_arn: text(given, "KinesisStreamARN").to_owned(),
                 role_arn: text(given, "RoleARN").to_owned(),
             };
-            if source.stream().is_none() {
-                return Err(Fault::invalid_argument(format!(
+            match Arn::parse(&source.stream_arn) {
+                Some(arn) if arn.consumer.is_none() && arn.account == account => Ok(Some(source)),
+                Some(arn) if arn.consumer.is_none() => Err(Fault::invalid_argument(format!(
+                    "Kinesis stream {} under account {} not found.",
+                    arn.stream, arn.account
+                ))),
+                _ => Err(Fault::invalid_argument(format!(
                     "{} is not the ARN of a Kinesis stream.",
                     source.stream_arn
-                )));
+                ))),
             }
-            Ok(Some(source))
         }
         kind => Err(Fault::invalid_argument(format!(
             "DeliveryStreamType {kind} is not supported by Lakeward yet."

@@ -3,16 +3,16 @@
 /// The ARN of a stream or of one of its consumers:
 /// `arn:aws:kinesis:us-east-1:000000000000:stream/events/consumer/app:1700000000`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Arn<'a> {
-    pub(super) account: &'a str,
-    pub(super) stream: &'a str,
+pub(crate) struct Arn<'a> {
+    pub(crate) account: &'a str,
+    pub(crate) stream: &'a str,
     /// The consumer's name and the second of its registration.
-    pub(super) consumer: Option<(&'a str, i64)>,
+    pub(crate) consumer: Option<(&'a str, i64)>,
 }
 
 impl<'a> Arn<'a> {
     /// `None` if it is something else.
-    pub(super) fn parse(text: &'a str) -> Option<Self> {
+    pub(crate) fn parse(text: &'a str) -> Option<Self> {
         let mut parts = text.splitn(6, ':');
         let (arn, partition, service) = (parts.next()?, parts.next()?, parts.next()?);
         let (region, account, resource) = (parts.next()?, parts.next()?, parts.next()?);

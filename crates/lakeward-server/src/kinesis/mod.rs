@@ -40,7 +40,7 @@ use lakeward_model::{RequestKey, Shard, StreamName, Timestamp};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use self::arn::Arn;
+pub(crate) use self::arn::Arn;
 use self::live::{Live, Lives, NoStream};
 use self::put::Call;
 use self::subscribe::Subscriptions;

@@ -56,6 +56,7 @@ pub(crate) fn pipeline(stream: &str) -> PipelineSpec {
         name: stream.to_owned(),
         stream: StreamName::new(stream).unwrap(),
         shape: lakeward_columnar::shape::Shape::default(),
+        from_latest: false,
         batch: BatchLimits::default(),
         destination: json!({"type": "lake", "url": "s3://configured-bucket/"}),
         catalog: None,

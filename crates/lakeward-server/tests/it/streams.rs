@@ -168,6 +168,9 @@ async fn what_cannot_be_created() {
     )
     .await;
     check(kinesis("KinesisStreamAsSource", Some(&arn("none"))), "Kinesis stream none not found.").await;
+    let foreign = "arn:aws:kinesis:us-east-1:999999999999:stream/events";
+    let message = "Kinesis stream events under account 999999999999 not found.";
+    check(kinesis("KinesisStreamAsSource", Some(foreign)), message).await;
     let check = async |extra: Value, message: &str| check(extended("s", extra), message).await;
     check(
         json!({"BufferingHints": {"SizeInMBs": 5}}),
@@ -307,11 +310,16 @@ async fn a_kinesis_stream_is_the_source() {
     let dir = tempfile::tempdir().unwrap();
     let server = start(dir.path(), Setup::default()).await;
     let arn = "arn:aws:kinesis:us-east-1:000000000000:stream/events";
+    let before = json!({"DeliveryStreamName": "events", "Record": {"Data": "e30="}});
+    done(&server, "PutRecord", before).await;
     let mut input = extended("to-lake", json!({}));
     input["DeliveryStreamType"] = json!("KinesisStreamAsSource");
     input["KinesisStreamSourceConfiguration"] = json!({"KinesisStreamARN": arn, "RoleARN": ROLE});
     done(&server, "CreateDeliveryStream", input).await;
     assert_eq!(server.control.get("to-lake").unwrap().stream.as_str(), "events");
+    // What came before is another's: a delivery stream that is made anew delivers nothing twice.
+    let status = server.control.status().into_iter().find(|status| status.pipeline == "to-lake").unwrap();
+    assert_eq!((status.received, status.pending), (0, 0));
 
     let described = describe(&server, "to-lake").await;
     assert_eq!(described["DeliveryStreamType"], "KinesisStreamAsSource");

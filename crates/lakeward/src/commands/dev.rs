@@ -52,6 +52,7 @@ pub(crate) fn auto_pipeline(dir: &Path, age: Duration) -> AutoPipeline {
         name: stream.to_string(),
         stream: stream.clone(),
         shape: Shape::default(),
+        from_latest: false,
         batch: BatchLimits { age, ..BatchLimits::default() },
         destination: serde_json::to_value(DestinationConfig::Lake(LakeConfig::at(format!(
             "{}/{stream}/",

@@ -204,6 +204,7 @@ impl PipelineConfig {
             name: self.name.clone(),
             stream: StreamName::new(&self.stream)?,
             shape: self.shape(),
+            from_latest: false,
             batch: BatchLimits { bytes: self.batch.size, records: self.batch.records, age: self.batch.age },
             destination: serde_json::to_value(&self.destination)?,
             catalog: self.catalog.as_ref().map(serde_json::to_value).transpose()?,
