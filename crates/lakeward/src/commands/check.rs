@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use lakeward_connectors::catalogs::glue::Glue;
 use lakeward_connectors::destinations::lake::Lake;
 
-use crate::config::{Config, DestinationConfig, Problems};
+use crate::config::{CatalogConfig, Config, DestinationConfig, Problems};
 use crate::exit::Code;
 use crate::terminal::{self, Output};
 
@@ -15,7 +16,7 @@ pub(crate) struct Check {
     #[arg(short, long, value_name = "FILE", default_value = "lakeward.yaml")]
     config: PathBuf,
     /// Also try the destinations: reach them, write, and find out whether
-    /// conditional puts are honoured.
+    /// conditional puts are honoured; and ask the catalogs for their tables.
     #[arg(long)]
     connect: bool,
 }
@@ -49,6 +50,18 @@ impl Check {
                     ]);
                     probes.push(serde_json::json!({
                         "pipeline": pipeline.name, "probe": probe.name, "ok": probe.ok, "message": probe.message,
+                    }));
+                }
+                if let Some(CatalogConfig::Glue(config)) = &pipeline.catalog {
+                    let glue = Glue::open(config, &pipeline.name)?;
+                    let (ok, message) = match glue.probe().await {
+                        Ok(message) => (true, message),
+                        Err(failure) => (false, failure.message),
+                    };
+                    failed += u32::from(!ok);
+                    table.add_row([&pipeline.name, &glue.to_string(), "catalog", &message]);
+                    probes.push(serde_json::json!({
+                        "pipeline": pipeline.name, "probe": "catalog", "ok": ok, "message": message,
                     }));
                 }
             }
