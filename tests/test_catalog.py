@@ -14,7 +14,7 @@ import pytest
 import lake
 import servers
 from faultproxy import FaultProxy
-from service import Service, config, pipeline
+from service import Service, config, lakeward, pipeline, s3_destination
 
 PARQUET_SERDE = "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe"
 NAMES = itertools.count()
@@ -127,6 +127,23 @@ def test_a_table_that_grows(tmp_path, glue, database):
         assert len(folders_of(tmp_path)) == 3
 
 
+def test_a_bucket(tmp_path, glue, database, s3):
+    """Every partition's location is a folder of the bucket, escapes and all."""
+    one = pipeline("web-events", s3_destination(s3, f"{database}/"), path="events/area=!{event:area}/")
+    with Service.run(config(tmp_path, [{**one, "catalog": catalog(glue, database)}])) as running:
+        send(running, [{"area": area, "n": 1} for area in ("plain", "a/b", "100%", "a=b:c", "Zürich", None)])
+        wait_until_registered(running)
+        assert "notes" not in state(running)
+        table = table_of(glue, database)
+        assert table["StorageDescriptor"]["Location"] == f"s3://{s3.bucket}/{database}/events/"
+        partitions = partitions_of(glue, database)
+        values = {values for (values,) in partitions}
+        assert values == {"plain", "a/b", "100%", "a=b:c", "Zürich", "__HIVE_DEFAULT_PARTITION__"}
+        for location in partitions.values():
+            key = location.removeprefix(f"s3://{s3.bucket}/")
+            assert s3.client().list_objects_v2(Bucket=s3.bucket, Prefix=key)["KeyCount"] == 1, location
+
+
 def test_text_without_folders_of_names(tmp_path, glue, database):
     settings = catalog(glue, database, table="logs")
     with cataloged(tmp_path, settings, path="logs/", format="ndjson", compression="gzip") as running:
@@ -196,6 +213,19 @@ def test_a_table_that_differs_is_refused_with_what_to_do(tmp_path, glue, databas
         wait_until_registered(running)
         assert set(partitions_of(glue, database).values()) == folders_of(tmp_path)
         assert len(partitions_of(glue, database)) == 2
+
+
+def test_check_asks_the_catalog(tmp_path, glue, database):
+    def probe(**settings):
+        service = cataloged(tmp_path, catalog(glue, database, **settings))
+        done = lakeward("check", "--connect", "--json", *service.where, check=False)
+        [found] = [one for one in json.loads(done.stdout)["probes"] if one["probe"] == "catalog"]
+        return done.returncode, found["ok"], found["message"]
+
+    assert probe() == (0, True, f"the table {database}.web_events is not there yet; it will be made")
+    [port] = servers.free_ports(1)
+    code, ok, message = probe(endpoint=f"http://127.0.0.1:{port}")
+    assert (code, ok) == (69, False) and "cannot be reached" in message, message
 
 
 def test_250_partitions(tmp_path, glue, database):

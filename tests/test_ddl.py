@@ -13,7 +13,7 @@ import duckdb
 import pytest
 import sqlglot
 from chdb import session as clickhouse
-from service import Service, config, lakeward, pipeline
+from service import Service, config, lakeward, pipeline, s3_destination
 
 import lake
 
@@ -99,6 +99,25 @@ def test_clickhouse(where, tmp_path, name):
         if name != "csv-events":
             tiers = session.query("SELECT ctx.Tier FROM d.events ORDER BY id", "JSONCompactEachRow")
             assert [json.loads(line)[0] for line in str(tiers).splitlines()] == ["free", "pro", None]
+
+
+def test_clickhouse_reads_a_bucket(tmp_path, s3, monkeypatch):
+    one = pipeline("events", s3_destination(s3, "ddl/"), path="p/area=!{event:area}/")
+    path = config(tmp_path, [one])
+    with Service.run(path) as running:
+        running.records("events", b'{"area": "a/b", "n": 1}\n{"area": "c", "n": 2}\n')
+        running.wait_until_delivered()
+        statement = ddl(path, "events", "clickhouse", "--database", "d")
+    assert s3.secret_key not in statement and s3.access_key not in statement
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.secret_key)
+    with clickhouse.Session(str(tmp_path / "chdb")) as session:
+        session.query("CREATE DATABASE IF NOT EXISTS d ENGINE = Atomic")
+        session.query(statement)
+        rows = session.query("SELECT area, n FROM d.events ORDER BY n", "JSONCompactEachRow")
+        assert [json.loads(line) for line in str(rows).splitlines()] == [["a/b", 1], ["c", 2]]
+        one = session.query("SELECT n FROM d.events WHERE area = 'c'", "JSONCompactEachRow")
+        assert json.loads(str(one)) == [2]
 
 
 def spark_python():

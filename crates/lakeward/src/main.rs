@@ -106,7 +106,7 @@ async fn run(command: Command, out: &terminal::Output) -> anyhow::Result<exit::C
         Command::Run(run) => run.run(out).await,
         Command::Convert(convert) => convert.run(out),
         Command::Init(init) => init.run(out),
-        Command::Check(check) => check.run(out).await,
+        Command::Check(check) => Box::pin(check.run(out)).await,
         Command::Test(test) => test.run(out).await,
         Command::Status(status) => status.run(out).await,
         Command::Tail(tail) => tail.run(out).await,

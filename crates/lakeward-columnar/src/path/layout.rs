@@ -404,6 +404,22 @@ mod tests {
         check("all/!{firehose:random-string}", "all/AbCf", Some((&[], "all/")));
     }
 
+    proptest::proptest! {
+        /// Whatever a value is, a reader gets it back, or the file keeps it.
+        #[test]
+        fn every_value_comes_back(value in "\\PC{0,150}|[%/=.]{1,8}") {
+            let layout = layout("a=!{event:area}/").expect("a layout");
+            let mut folder = String::from("a=");
+            let is_whole = super::super::escape::append(&value, super::super::escape::MAX_VALUE, &mut folder);
+            let file = LakePath::new(format!("{folder}/f")).expect("a path");
+            let (values, place) = layout.partition_of(&file).expect("a partition");
+            proptest::prop_assert_eq!(place, format!("{folder}/"));
+            if is_whole && !value.is_empty() && value != MISSING {
+                proptest::prop_assert_eq!(values, vec![Some(value)]);
+            }
+        }
+    }
+
     #[test]
     fn values_are_unescaped() {
         for (text, expect) in

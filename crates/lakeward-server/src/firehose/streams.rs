@@ -57,11 +57,12 @@ impl Api {
         let puts = Puts::of(&document);
         let spec = self.spec(name, document)?;
         if puts.refused {
-            // Nothing put before now is missed: delivery starts with the oldest
-            // record that the stream still holds.
-            let known = self.streams.ensure(&spec.stream).await;
-            known
-                .map_err(|_| Fault::invalid_argument(format!("Kinesis stream {} not found.", spec.stream)))?;
+            self.streams.ensure(&spec.stream).await.map_err(|error| match error {
+                AcceptError::UnknownStream(stream) => {
+                    Fault::invalid_argument(format!("Kinesis stream {stream} not found."))
+                }
+                other => self.accept_fault(&spec.stream, other),
+            })?;
         }
         self.control.create(spec).await.map_err(|e| self.control_fault(name, e))?;
         self.set_puts(name, puts);

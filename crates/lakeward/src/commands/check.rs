@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use lakeward_connectors::catalogs::glue::Glue;
 use lakeward_connectors::destinations::lake::Lake;
 use lakeward_connectors::sources::kinesis::KinesisSource;
 
-use crate::config::{Config, DestinationConfig, Problems, SourceConfig};
+use crate::config::{CatalogConfig, Config, DestinationConfig, Problems, SourceConfig};
 use crate::exit::Code;
 use crate::terminal::{self, Output};
 
@@ -16,7 +17,8 @@ pub(crate) struct Check {
     #[arg(short, long, value_name = "FILE", default_value = "lakeward.yaml")]
     config: PathBuf,
     /// Also try the destinations: reach them, write, and find out whether
-    /// conditional puts are honoured; and the sources: list their shards.
+    /// conditional puts are honoured; ask the catalogs for their tables and the
+    /// sources for their shards.
     #[arg(long)]
     connect: bool,
 }
@@ -50,6 +52,18 @@ impl Check {
                     ]);
                     probes.push(serde_json::json!({
                         "pipeline": pipeline.name, "probe": probe.name, "ok": probe.ok, "message": probe.message,
+                    }));
+                }
+                if let Some(CatalogConfig::Glue(config)) = &pipeline.catalog {
+                    let glue = Glue::open(config, &pipeline.name)?;
+                    let (ok, message) = match glue.probe().await {
+                        Ok(message) => (true, message),
+                        Err(failure) => (false, failure.message),
+                    };
+                    failed += u32::from(!ok);
+                    table.add_row([&pipeline.name, &glue.to_string(), "catalog", &message]);
+                    probes.push(serde_json::json!({
+                        "pipeline": pipeline.name, "probe": "catalog", "ok": ok, "message": message,
                     }));
                 }
             }

@@ -81,6 +81,21 @@ impl Glue {
         })
     }
 
+    /// Asks for the table and changes nothing: what a person wants to know before
+    /// a pipeline runs. The text says whether it is there.
+    ///
+    /// # Errors
+    /// The catalog cannot be reached or refuses us; the text says what to do.
+    pub async fn probe(&self) -> Result<String, Failure> {
+        match self.call::<GetTableReply>("GetTable", json!({ "Name": self.table })).await {
+            Ok(_) => Ok(format!("the table {} is there; what is missing is added to it", self.name())),
+            Err(error) if error.code() == "EntityNotFoundException" => {
+                Ok(format!("the table {} is not there yet; it will be made", self.name()))
+            }
+            Err(error) => Err(failure(error)),
+        }
+    }
+
     /// Reads the table, and makes or changes it.
     async fn look(&self, wanted: &Registration, columns: &HiveColumns) -> Result<Step, Failure> {
         let reply = self.call::<GetTableReply>("GetTable", json!({ "Name": self.table })).await;
