@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from faultproxy import FaultProxy
 from kinesis_servers import Kinesalite, KinesisLocal, Roto
 from service import http
 from test_kinesis_source import (
@@ -78,6 +79,32 @@ def test_two_processes_share_and_are_killed(tmp_path, server, dynamodb):
     finally:
         for service in services:
             service.kill()
+
+
+def test_a_dynamodb_that_loses_replies(tmp_path, server, dynamodb):
+    """An update whose outcome is unknown is cleared up, not guessed."""
+    stream = make_stream(server.client(), 2)
+    proxy = FaultProxy(dynamodb.endpoint, SEED, rate=0.15, stall_seconds=0.1)
+    folders = [tmp_path / "a", tmp_path / "b"]
+    services = [worker(folder, server, stream, proxy) for folder in folders]
+    producer = Producer(server, stream, at_once=20)
+    try:
+        for service in services:
+            service.start()
+        producer.start()
+        kill_at_random(services, 4, random.Random(SEED), 4)
+        reshard(server, stream)
+        time.sleep(6)
+        producer.finish()
+        proxy.rate = 0
+        wait_until_received(services, producer.sent, 90)
+        check(producer.expected(), in_lakes(*folders))
+        print(f"seed {SEED}: {producer.sent} records, {proxy.requests} requests, {proxy.faults}")
+        assert proxy.faults["lost_reply"] > 3 and proxy.faults["error_after_write"] > 3, proxy.faults
+    finally:
+        for service in services:
+            service.kill()
+        proxy.stop()
 
 
 def test_a_claim_outlives_its_process_and_its_lease(tmp_path, server, dynamodb):

@@ -238,7 +238,7 @@ impl Pull {
         let pause = pause_after(kind, attempts, asked);
         metrics::counter!("lakeward_source_failures_total", "source" => self.name.clone()).increment(1);
         let state = if kind == FailureKind::Refused {
-            error!(source = self.name, error = said, retry_in = ?pause, "the source refuses");
+            error!(source = self.name, code = "LW-3001", error = said, retry_in = ?pause, "the source refuses");
             SourceState::Refused
         } else {
             warn!(source = self.name, attempts, error = said, retry_in = ?pause, "a poll failed; trying again");

@@ -49,6 +49,8 @@ impl Service {
             connectors: wiring::connectors(config),
             auto,
         };
+        // Before the engine, whose sources count from the first moment.
+        let metrics = metrics();
         let mut engine = Engine::open(options, specs).await.map_err(|error| match error {
             OpenEngineError::Lock(lock) => coded(Code::Unavailable, lock.to_string()),
             OpenEngineError::Pipeline { .. } => coded(Code::Configuration, error.to_string()),
@@ -70,7 +72,7 @@ impl Service {
                 control: engine.control(),
                 streams: engine.streams(),
                 clock: Arc::new(SystemClock),
-                metrics: metrics(),
+                metrics,
                 bucket_destination: Arc::new(wiring::bucket),
             },
             shutdown.clone(),

@@ -31,7 +31,7 @@ impl Numbers {
     }
 
     fn script<T>(&self, look: impl FnOnce(&mut Script) -> T) -> T {
-        look(&mut self.0.lock().unwrap())
+        look(&mut self.0.lock().expect("not poisoned"))
     }
 }
 
@@ -45,7 +45,8 @@ impl Source for Numbers {
         if let Some(failure) = failure {
             return Err(failure);
         }
-        let from = cursor.map_or(0, |cursor| std::str::from_utf8(&cursor.0).unwrap().parse().unwrap());
+        let stored = cursor.map(|cursor| String::from_utf8_lossy(&cursor.0).into_owned());
+        let from = stored.map_or(0, |stored| stored.parse().expect("a number"));
         let to = count.min(from + 3);
         let texts: Vec<String> = (from..to).map(|n| format!("{{\"n\":{n}}}")).collect();
         let mut end = 0;
@@ -66,12 +67,12 @@ impl Source for Numbers {
 async fn open(state: &Path, lakes: &Lakes, source: &Numbers) -> Engine {
     let spec = SourceSpec {
         name: "numbers".into(),
-        stream: StreamName::new("events").unwrap(),
+        stream: StreamName::new("events").expect("a stream name"),
         kind: "test".into(),
         source: Box::new(source.clone()),
     };
     let options = EngineOptions { sources: vec![spec], ..options(state, lakes) };
-    Engine::open(options, vec![pipeline("p", "events", "lake")]).await.unwrap()
+    Engine::open(options, vec![pipeline("p", "events", "lake")]).await.expect("the engine opens")
 }
 
 async fn wait_for_status(engine: &Engine, done: impl Fn(&SourceStatus) -> bool) -> SourceStatus {
