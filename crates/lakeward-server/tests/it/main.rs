@@ -12,5 +12,6 @@ mod processors;
 mod puts;
 mod replays;
 mod resharding;
+mod retention;
 mod streams;
 mod subscriptions;
