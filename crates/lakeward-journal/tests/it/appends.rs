@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lakeward_journal::{AppendError, Journal, Options, ReadError};
-use lakeward_model::{Cursor, Keys, Offset, Origin, Records, StreamName, Timestamp};
+use lakeward_model::{Cursor, Keys, Offset, Origin, Records, RequestKey, StreamName, Timestamp};
 
 use crate::support::{TestClock, all, append, key, open, open_at, records, segments, small, stream, wait};
 
@@ -105,6 +105,9 @@ fn a_request_key_gets_the_first_answer_again() {
     journal.close();
     for journal in [reopen(), reopen()] {
         clock.set(10_000_000);
+        let known = journal.answered(&stream(), &RequestKey::new("k").expect("a key")).expect("answered");
+        assert_eq!((known.first, known.count, known.replayed), (Offset(1), 2, true));
+        assert_eq!(journal.answered(&stream(), &RequestKey::new("other").expect("a key")), None);
         let again = append(&journal, &["other", "records", "this time"], key("k")).expect("answered");
         assert_eq!((again.first, again.count, again.replayed), (Offset(1), 2, true));
         assert_eq!(journal.tail(&stream()).expect("a stream").end, Offset(3));

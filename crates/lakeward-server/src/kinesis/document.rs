@@ -77,9 +77,10 @@ pub(super) struct Consumer {
 }
 
 impl Document {
-    pub(super) fn new(incarnation: Uuid, mode: Mode, shards: u32, now: Timestamp) -> Self {
+    /// A stream that nothing was said of, without an incarnation yet.
+    pub(super) fn new(mode: Mode, shards: u32, now: Timestamp) -> Self {
         Self {
-            incarnation,
+            incarnation: Uuid::nil(),
             created: now,
             mode,
             shards: Shards::uniform(shards, now),

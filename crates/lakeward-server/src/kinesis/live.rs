@@ -94,18 +94,17 @@ impl Lives {
             Some(_) => self.load(name, None).await,
             None => {
                 self.ensure(name).await?;
-                let shards = self.configured.get(name.as_str()).copied().unwrap_or(1);
-                self.load(name, Some((Mode::Provisioned, shards))).await
+                self.load(name, None).await
             }
         }
     }
 
-    /// Makes a stream with a document of its own.
-    pub(super) async fn make(&self, name: &StreamName, mode: Mode, shards: u32) -> Result<(), NoStream> {
+    /// Makes a stream with this document.
+    pub(super) async fn make(&self, name: &StreamName, document: Document) -> Result<(), NoStream> {
         match self.ensure(name).await {
             Err(NoStream::Unknown) => {
-                let document = Document::new(Uuid::nil(), mode, shards, self.clock.now());
-                let state = State::new(document, Some(RETENTION_DEFAULT));
+                // Stored in one step with the stream.
+                let state = State::new(document.clone(), Some(RETENTION_DEFAULT));
                 match self.streams.create(state.spec(name)).await {
                     Ok(()) | Err(ControlError::Exists(_)) => {}
                     Err(error) => return Err(error.into()),
@@ -113,7 +112,7 @@ impl Lives {
             }
             other => other?,
         }
-        self.load(name, Some((mode, shards))).await.map(|_| ())
+        self.load(name, Some(document)).await.map(|_| ())
     }
 
     /// Forgets a stream that was deleted.
@@ -146,8 +145,8 @@ impl Lives {
         known.get(name).filter(|live| live.incarnation == incarnation && !live.is_stale()).cloned()
     }
 
-    /// `made` is what a stream is like that was made just now, by this door.
-    async fn load(&self, name: &StreamName, made: Option<(Mode, u32)>) -> Result<Arc<Live>, NoStream> {
+    /// `made` is the document of a stream that was made just now.
+    async fn load(&self, name: &StreamName, made: Option<Document>) -> Result<Arc<Live>, NoStream> {
         if let Some(live) = self.known(name) {
             return Ok(live);
         }
@@ -168,8 +167,8 @@ impl Lives {
             Some(state) => state,
             None => {
                 let shards = self.configured.get(name.as_str()).copied().unwrap_or(1);
-                let (mode, shards) = made.unwrap_or((Mode::Provisioned, shards));
-                let document = Document::new(incarnation, mode, shards, self.clock.now());
+                let first_met = || Document::new(Mode::Provisioned, shards, self.clock.now());
+                let document = Document { incarnation, ..made.unwrap_or_else(first_met) };
                 let state = State::new(document, spec.retention);
                 self.streams.update(state.spec(name)).await?;
                 state

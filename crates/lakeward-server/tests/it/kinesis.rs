@@ -4,14 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakeward_engine::StreamSpec;
-use lakeward_model::StreamName;
 use lakeward_model::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 
 use crate::harness::{Hand, Setup, ask, call, kinesis, kinesis_try, refused, send, start};
 
-fn b64(data: &[u8]) -> String {
+pub(crate) fn b64(data: &[u8]) -> String {
     base64_simd::STANDARD.encode_to_string(data)
 }
 
@@ -362,56 +360,6 @@ async fn records_of_other_doors_have_a_place() {
     assert_eq!(met[1].len() + met[2].len(), 40);
     assert!(met[1].len() > 5 && met[2].len() > 5, "they are spread");
     assert_eq!(met[0][7]["PartitionKey"], "7", "the offset stands for the key");
-    server.stop().await;
-}
-
-#[tokio::test]
-async fn retention_hides_what_is_older() {
-    let dir = tempfile::tempdir().unwrap();
-    let clock = Arc::new(Hand::default());
-    let shared: lakeward_model::clock::SharedClock = Arc::<Hand>::clone(&clock);
-    let promised = Some(Duration::from_secs(48 * 3600));
-    let streams =
-        vec![StreamSpec { retention: promised, ..StreamSpec::new(StreamName::new("conf").unwrap()) }];
-    let config = json!({"kinesis": {"shards": {"conf": 3}}});
-    let server = start(dir.path(), Setup { clock: shared, streams, config, ..Setup::default() }).await;
-    let addr = server.addr;
-    let summary = async |stream: &str| {
-        let described = ask(addr, "DescribeStreamSummary", &json!({"StreamName": stream})).await;
-        let summary = &described["StreamDescriptionSummary"];
-        (summary["RetentionPeriodHours"].as_u64().unwrap(), summary["OpenShardCount"].as_u64().unwrap())
-    };
-    assert_eq!(summary("conf").await, (48, 3));
-    create(addr, "s", 1).await;
-    assert_eq!(summary("s").await, (24, 1));
-    let put = async |text: &[u8]| {
-        ask(addr, "PutRecord", &json!({"StreamName": "s", "Data": b64(text), "PartitionKey": "k"})).await;
-    };
-    let read = async || {
-        let records = read_shard(addr, "s", "shardId-000000000000").await;
-        records.iter().map(|record| record["Data"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
-    };
-    let change = |hours: u64| json!({"StreamName": "s", "RetentionPeriodHours": hours});
-    put(b"old").await;
-    clock.forward(Duration::from_secs(25 * 3600));
-    put(b"new").await;
-    assert_eq!(read().await, [b64(b"new")]);
-    ask(addr, "IncreaseStreamRetentionPeriod", &change(72)).await;
-    assert_eq!(read().await, [b64(b"new")], "what has expired stays so");
-    clock.forward(Duration::from_secs(30 * 3600));
-    assert_eq!(read().await, [b64(b"new")]);
-    ask(addr, "DecreaseStreamRetentionPeriod", &change(24)).await;
-    assert_eq!(read().await, [] as [String; 0]);
-    let message = async |operation: &str, hours| refused(addr, operation, &change(hours)).await.1;
-    assert_eq!(
-        message("IncreaseStreamRetentionPeriod", 23).await,
-        "Minimum allowed retention period is 24 hours. Requested retention period (23 hours) is too short."
-    );
-    assert_eq!(
-        message("DecreaseStreamRetentionPeriod", 48).await,
-        "Requested retention period (48 hours) for stream s can not be longer than existing retention period (24 \
-         hours). Use IncreaseRetentionPeriod API."
-    );
     server.stop().await;
 }
 

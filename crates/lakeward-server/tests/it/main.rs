@@ -13,5 +13,6 @@ mod processors;
 mod puts;
 mod replays;
 mod resharding;
+mod retention;
 mod streams;
 mod subscriptions;
