@@ -161,7 +161,10 @@ impl Reader {
             let wake = self.wake(until);
             tokio::select! {
                 Some(done) = self.jobs.join_next(), if !self.jobs.is_empty() => {
-                    let done = done.map_err(|error| failures::strange(error.to_string()))?;
+                    let done = done.map_err(|error| {
+                        self.broken = true;
+                        failures::strange(error.to_string())
+                    })?;
                     if let Some(records) = self.take(done).await? {
                         // The shard is read on while the page is stored.
                         self.start_jobs();
@@ -188,10 +191,12 @@ impl Reader {
     fn page(&mut self, records: Records) -> Result<Page, Failure> {
         let progress = &self.progress;
         self.reading.retain(|shard, _| progress.shards.get(shard) != Some(&Position::Finished));
-        let next = self.progress.cursor().map_err(|_| {
+        let Ok(next) = self.progress.cursor() else {
+            // The positions have moved on, and the records were not handed out.
+            self.broken = true;
             let shards = self.progress.shards.len();
-            failures::refused(format!("{shards} shards are more than a cursor has room for"))
-        })?;
+            return Err(failures::refused(format!("{shards} shards are more than a cursor has room for")));
+        };
         self.handed = Some(next.clone());
         let behind = self.reading.values().filter_map(|reading| reading.behind).max();
         let trouble = (!self.troubles.is_empty()).then(|| self.troubles.join("; "));
@@ -243,21 +248,36 @@ impl Reader {
     /// What a new listing says about our positions, and who is to be read.
     fn compare(&mut self) {
         let positions: Vec<_> = self.progress.shards.clone().into_iter().collect();
-        for (shard, position) in positions {
-            match self.listing.get(&shard) {
-                None => self.gone(&shard, &position),
-                Some(listed) => {
-                    let before = position.sequence().zip(listed.first.as_ref());
-                    let is_another = before.is_some_and(|(position, first)| position < first);
-                    self.absent.remove(&shard);
-                    if is_another && self.leases.is_none() {
-                        self.made_anew(shard, &position);
-                    }
-                }
+        for (shard, position) in &positions {
+            if self.listing.get(shard).is_none() {
+                self.gone(shard, position);
             }
         }
         if self.leases.is_some() {
+            self.end_those_gone();
             return;
+        }
+        let mut others = Vec::new();
+        for (shard, position) in &positions {
+            match self.listing.get(shard) {
+                // Read to its end, and open: not the shard that was read.
+                Some(listed) if *position == Position::Finished && !listed.closed => {
+                    if self.missed(shard) >= ABSENT_MAX {
+                        others.push(ShardId::clone(shard));
+                    }
+                }
+                Some(listed) => {
+                    self.absent.remove(shard);
+                    let begin = position.sequence().zip(listed.first.as_ref());
+                    if begin.is_some_and(|(position, first)| position < first) {
+                        others.push(ShardId::clone(shard));
+                    }
+                }
+                None => {}
+            }
+        }
+        if !others.is_empty() {
+            self.made_anew(&others);
         }
         for (shard, _) in self.listing.iter() {
             let position =
@@ -269,13 +289,18 @@ impl Reader {
         }
     }
 
-    /// A shard of our cursor that is not listed. It is forgotten only when it
-    /// was missing several times: one that comes back would be read again.
-    fn gone(&mut self, shard: &ShardId, position: &Position) {
+    /// Counts a listing that does not fit what we know of the shard. One is not
+    /// enough to act on: what is forgotten is read again.
+    fn missed(&mut self, shard: &ShardId) -> u32 {
         let missed = self.absent.entry(ShardId::clone(shard)).or_default();
-        *missed += 1;
+        *missed = missed.saturating_add(1);
+        *missed
+    }
+
+    /// A shard of our cursor that is not listed.
+    fn gone(&mut self, shard: &ShardId, position: &Position) {
         let known = self.leases.as_ref().map(|leases| leases.knows(shard));
-        if *missed < ABSENT_MAX || known == Some(true) {
+        if known == Some(true) || self.missed(shard) < ABSENT_MAX {
             return;
         }
         self.absent.remove(shard);
@@ -284,20 +309,50 @@ impl Reader {
         self.forgot = true;
         // Others may have read it to its end, if there are others.
         if *position != Position::Finished && known.is_none() {
-            self.trouble(format!(
-                "shard {shard} is no longer in the stream and was not read to its end; what it held behind our position ({position:?}) is lost"
-            ));
+            self.lost(shard, position);
         }
     }
 
-    /// A shard that has the name of one that we read.
-    fn made_anew(&mut self, shard: ShardId, position: &Position) {
+    /// With leases: shards that we hold and that are not listed are at their
+    /// end.
+    fn end_those_gone(&mut self) {
+        let is_gone = |shard: &&ShardId| self.listing.get(shard).is_none();
+        let gone: Vec<ShardId> = self.reading.keys().filter(is_gone).cloned().collect();
+        for shard in gone {
+            if self.missed(&shard) < ABSENT_MAX {
+                continue;
+            }
+            self.absent.remove(&shard);
+            if let Some(reading) = self.reading.get_mut(&shard) {
+                reading.ended = true;
+                let position = reading.position.clone();
+                self.lost(&shard, &position);
+            }
+        }
+    }
+
+    fn lost(&mut self, shard: &ShardId, position: &Position) {
         self.trouble(format!(
-            "the stream was made anew: {shard} begins behind our position ({position:?}) and is read from its start"
+            "shard {shard} is no longer in the stream and was not read to its end; what it held behind our position ({position:?}) is lost"
         ));
-        let start = Position::At(Start::TrimHorizon);
-        self.progress.shards.insert(ShardId::clone(&shard), start.clone());
-        self.reading.insert(shard, Reading::new(start));
+    }
+
+    /// Some shards have the names of ones that we read, but are others: so are
+    /// all that we know to be finished. They are read from their start.
+    fn made_anew(&mut self, others: &[ShardId]) {
+        self.trouble(format!(
+            "the stream was deleted and made anew, as {} shows; its shards are read from their start",
+            others[0]
+        ));
+        let listing = &self.listing;
+        self.progress.shards.retain(|shard, position| {
+            let is_other = *position == Position::Finished || others.contains(shard);
+            !is_other || listing.get(shard).is_none()
+        });
+        self.progress.start = Start::TrimHorizon;
+        self.reading.retain(|shard, _| !others.contains(shard));
+        self.absent.clear();
+        self.forgot = true;
     }
 
     /// Keeps the leases alive, if it is time, and reads what we hold.
