@@ -100,7 +100,7 @@ def test_a_dynamodb_that_loses_replies(tmp_path, server, dynamodb):
         wait_until_received(services, producer.sent, 90)
         check(producer.expected(), in_lakes(*folders))
         print(f"seed {SEED}: {producer.sent} records, {proxy.requests} requests, {proxy.faults}")
-        assert proxy.faults["lost_reply"] > 3 and proxy.faults["error_after_write"] > 3, proxy.faults
+        assert proxy.faults["lost_reply"] + proxy.faults["error_after_write"] > 8, proxy.faults
     finally:
         for service in services:
             service.kill()

@@ -1,6 +1,8 @@
 //! Reading all shards of a stream, or those that we hold leases of, from a
 //! cursor on: who is read when, and what a page does to the cursor.
 
+mod compare;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +27,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 /// Most troubles that are kept until a page takes them along.
 const TROUBLES_MAX: usize = 20;
-/// A shard that was missing in so many listings in a row is gone.
-const ABSENT_MAX: u32 = 3;
 
 /// A stream that is being read.
 #[derive(Debug)]
@@ -161,7 +161,10 @@ impl Reader {
             let wake = self.wake(until);
             tokio::select! {
                 Some(done) = self.jobs.join_next(), if !self.jobs.is_empty() => {
-                    let done = done.map_err(|error| failures::strange(error.to_string()))?;
+                    let done = done.map_err(|error| {
+                        self.broken = true;
+                        failures::strange(error.to_string())
+                    })?;
                     if let Some(records) = self.take(done).await? {
                         // The shard is read on while the page is stored.
                         self.start_jobs();
@@ -188,10 +191,12 @@ impl Reader {
     fn page(&mut self, records: Records) -> Result<Page, Failure> {
         let progress = &self.progress;
         self.reading.retain(|shard, _| progress.shards.get(shard) != Some(&Position::Finished));
-        let next = self.progress.cursor().map_err(|_| {
+        let Ok(next) = self.progress.cursor() else {
+            // The positions have moved on, and the records were not handed out.
+            self.broken = true;
             let shards = self.progress.shards.len();
-            failures::refused(format!("{shards} shards are more than a cursor has room for"))
-        })?;
+            return Err(failures::refused(format!("{shards} shards are more than a cursor has room for")));
+        };
         self.handed = Some(next.clone());
         let behind = self.reading.values().filter_map(|reading| reading.behind).max();
         let trouble = (!self.troubles.is_empty()).then(|| self.troubles.join("; "));
@@ -238,66 +243,6 @@ impl Reader {
                 Err(failures::of_call(error))
             }
         }
-    }
-
-    /// What a new listing says about our positions, and who is to be read.
-    fn compare(&mut self) {
-        let positions: Vec<_> = self.progress.shards.clone().into_iter().collect();
-        for (shard, position) in positions {
-            match self.listing.get(&shard) {
-                None => self.gone(&shard, &position),
-                Some(listed) => {
-                    let before = position.sequence().zip(listed.first.as_ref());
-                    let is_another = before.is_some_and(|(position, first)| position < first);
-                    self.absent.remove(&shard);
-                    if is_another && self.leases.is_none() {
-                        self.made_anew(shard, &position);
-                    }
-                }
-            }
-        }
-        if self.leases.is_some() {
-            return;
-        }
-        for (shard, _) in self.listing.iter() {
-            let position =
-                self.progress.shards.get(shard).cloned().unwrap_or(Position::At(self.progress.start));
-            if position != Position::Finished && !self.reading.contains_key(shard) {
-                info!(%shard, from = ?position, "reading a shard");
-                self.reading.insert(ShardId::clone(shard), Reading::new(position));
-            }
-        }
-    }
-
-    /// A shard of our cursor that is not listed. It is forgotten only when it
-    /// was missing several times: one that comes back would be read again.
-    fn gone(&mut self, shard: &ShardId, position: &Position) {
-        let missed = self.absent.entry(ShardId::clone(shard)).or_default();
-        *missed += 1;
-        let known = self.leases.as_ref().map(|leases| leases.knows(shard));
-        if *missed < ABSENT_MAX || known == Some(true) {
-            return;
-        }
-        self.absent.remove(shard);
-        self.progress.shards.remove(shard);
-        self.reading.remove(shard);
-        self.forgot = true;
-        // Others may have read it to its end, if there are others.
-        if *position != Position::Finished && known.is_none() {
-            self.trouble(format!(
-                "shard {shard} is no longer in the stream and was not read to its end; what it held behind our position ({position:?}) is lost"
-            ));
-        }
-    }
-
-    /// A shard that has the name of one that we read.
-    fn made_anew(&mut self, shard: ShardId, position: &Position) {
-        self.trouble(format!(
-            "the stream was made anew: {shard} begins behind our position ({position:?}) and is read from its start"
-        ));
-        let start = Position::At(Start::TrimHorizon);
-        self.progress.shards.insert(ShardId::clone(&shard), start.clone());
-        self.reading.insert(shard, Reading::new(start));
     }
 
     /// Keeps the leases alive, if it is time, and reads what we hold.

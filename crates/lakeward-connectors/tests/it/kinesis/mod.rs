@@ -165,6 +165,31 @@ async fn a_shard_that_went_unread_is_missed_aloud() {
 }
 
 #[tokio::test]
+async fn a_stream_that_was_made_anew_is_read_from_its_start() {
+    let old = Shard { closed: true, ends: true, ..numbered(1..=5) };
+    let child = Shard { parents: vec![ONE], ..numbered(6..=10) };
+    let server = Server::start(state([(ONE, old), (TWO, child)])).await;
+    let mut stored = Stored::default();
+    stored.fill(&mut source(&server), 10).await;
+    // The same names, and numbers that go on, as with Kinesis.
+    {
+        let mut state = server.state();
+        state.shards = [(ONE, numbered(1001..=1005)), (TWO, numbered(2001..=2005))].into();
+    }
+    let mut source = source(&server);
+    stored.fill(&mut source, 20).await;
+    let mut new = stored.records.split_off(10);
+    new.sort();
+    assert_eq!(new, [texts(1001..=1005), texts(2001..=2005)].concat());
+    assert!(stored.troubles.iter().any(|said| said.contains("made anew")), "{:?}", stored.troubles);
+    // Once.
+    for _ in 0..4 {
+        stored.append(source.poll(stored.cursor.as_ref()).await.expect("a page"));
+    }
+    assert_eq!(stored.records.len(), 10);
+}
+
+#[tokio::test]
 async fn children_begin_when_their_parents_are_read() {
     for ends in [true, false] {
         let parent = || Shard { closed: true, ends, ..numbered(1..=25) };

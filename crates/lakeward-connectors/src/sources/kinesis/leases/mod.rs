@@ -290,6 +290,10 @@ impl Leases {
 
     /// Removes the leases of finished shards that Kinesis has no more.
     async fn remove_old(&mut self, listing: &Listing) -> Result<(), AwsError> {
+        if listing.iter().next().is_none() {
+            // Nothing is known yet.
+            return Ok(());
+        }
         let is_old = |row: &Row| row.checkpoint.at == SHARD_END && listing.get(&row.shard).is_none();
         let old: Vec<ShardId> = self
             .seen
