@@ -345,12 +345,12 @@ def test_kill_9_while_writers_readers_and_a_splitter_run(tmp_path):
     for thread in threads:
         thread.start()
     try:
-        for _ in range(4):
+        for _ in range(8):
             before = len(acknowledged)
             deadline = time.monotonic() + 60
-            while len(acknowledged) < before + 150 and time.monotonic() < deadline:
+            while len(acknowledged) < before + 300 and time.monotonic() < deadline:
                 time.sleep(0.01)
-            assert len(acknowledged) >= before + 150, failures
+            assert len(acknowledged) >= before + 300, failures
             service.kill()
             service.start()
     finally:

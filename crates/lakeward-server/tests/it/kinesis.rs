@@ -456,6 +456,9 @@ async fn large_records_only_where_they_were_asked_for() {
     let addr = server.addr;
     create(addr, "s", 1).await;
     let put = |bytes: usize| json!({"StreamName": "s", "Data": b64(&vec![0; bytes]), "PartitionKey": "k"});
+    let mut dry = put(1);
+    dry["DryRun"] = true.into();
+    assert_eq!(refused(addr, "PutRecord", &dry).await.0, "DryRunOperationException");
     ask(addr, "PutRecord", &put(1 << 20)).await;
     let (kind, message) = refused(addr, "PutRecord", &put((1 << 20) + 1)).await;
     assert_eq!(kind, "ValidationException");

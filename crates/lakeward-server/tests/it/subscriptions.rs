@@ -23,6 +23,11 @@ type Event = (String, String, Value);
 
 impl Events {
     async fn open(server: &Server, consumer: &str, shard: &str, position: Value) -> Self {
+        Self::try_open(server, consumer, shard, position).await.unwrap()
+    }
+
+    /// `None` if it is refused.
+    async fn try_open(server: &Server, consumer: &str, shard: &str, position: Value) -> Option<Self> {
         let stream = TcpStream::connect(server.addr).await.unwrap();
         let (mut client, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
@@ -34,7 +39,9 @@ impl Events {
             .body(Full::new(Bytes::from(input.to_string())))
             .unwrap();
         let response = client.send_request(request).await.unwrap();
-        assert_eq!(response.status(), 200);
+        if response.status() != 200 {
+            return None;
+        }
         assert_eq!(response.headers()["content-type"], "application/vnd.amazon.eventstream");
         // The connection lives as long as its body is read.
         tokio::spawn(async move {
@@ -44,7 +51,7 @@ impl Events {
         let mut events = Self { body: response.into_body(), buffer: Vec::new() };
         let first = events.next().await.unwrap();
         assert_eq!((first.0.as_str(), first.1.as_str()), ("event", "initial-response"));
-        events
+        Some(events)
     }
 
     /// The next event; `None` at the end.
@@ -200,6 +207,39 @@ async fn one_subscription_for_a_consumer_and_a_shard() {
     };
     assert_eq!(last.1, "ResourceInUseException");
     assert_eq!(events.next().await, None);
+    server.stop().await;
+}
+
+/// The first five seconds of a subscription are its own; after that another
+/// takes over, and the first one learns why.
+#[tokio::test]
+async fn a_later_subscription_takes_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path(), Setup::default()).await;
+    create(server.addr, "s", 1).await;
+    let consumer = register(&server, "app").await;
+    let shard = "shardId-000000000000";
+    let begun = tokio::time::Instant::now();
+    let mut first = Events::open(&server, &consumer, shard, json!({"Type": "LATEST"})).await;
+    let mut second = loop {
+        match Events::try_open(&server, &consumer, shard, json!({"Type": "LATEST"})).await {
+            Some(events) => break events,
+            None => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    };
+    assert!(begun.elapsed() >= Duration::from_secs(5));
+    while let Some((message, kind, _)) = first.next().await {
+        assert!(message == "event" || kind == "ResourceInUseException");
+    }
+    put(&server, "one").await;
+    assert_eq!(second.records().await.0, [b64("one")]);
+    drop(second);
+    // One whose connection has ended is no obstacle.
+    let mut third = None;
+    while third.is_none() {
+        third = Events::try_open(&server, &consumer, shard, json!({"Type": "TRIM_HORIZON"})).await;
+    }
+    assert_eq!(third.unwrap().records().await.0, [b64("one")]);
     server.stop().await;
 }
 
