@@ -306,9 +306,12 @@ impl Reader {
         if Instant::now() < leases.due() {
             return Ok(());
         }
-        leases.keep(&self.listing).await.map_err(failures::of_call)?;
+        let kept = leases.keep(&self.listing).await;
+        // Before anything else: what was lost, also if it is ours again since
+        // and others read on meanwhile, is not read on from where we were.
+        self.reading.retain(|shard, reading| leases.is_at(shard, &reading.position));
+        kept.map_err(failures::of_call)?;
         let held: Vec<ShardId> = leases.held().cloned().collect();
-        self.reading.retain(|shard, _| held.contains(shard));
         for shard in held {
             if self.reading.contains_key(&shard) {
                 continue;
@@ -441,7 +444,10 @@ impl Reader {
             && let Some(to) = read.position.sequence()
         {
             let records = read.records.len() as u64;
-            match leases.claim(shard, to, read.last_part, records).await {
+            let Some(from) = self.reading.get(shard).map(|reading| reading.position.clone()) else {
+                return Ok(None);
+            };
+            match leases.claim(shard, &from, to, read.last_part, records).await {
                 Ok(true) => {}
                 Ok(false) => {
                     self.reading.remove(shard);

@@ -1,6 +1,8 @@
 //! Kinesis as a source, against a server that misbehaves. Servers that behave
 //! are in `tests/test_kinesis_source.py`.
 
+mod dynamodb;
+mod leases;
 mod server;
 
 use std::time::Duration;

@@ -24,7 +24,9 @@
 //!   needs the checkpoint to be `a`. So the intervals that were ever claimed of
 //!   a shard follow each other without gap or overlap, and each has one worker.
 //!   A worker that lost its lease without knowing fails in step 2 and throws
-//!   the page away; one that takes a lease over begins at the checkpoint.
+//!   the page away, also if it has the lease again by then: `a` is where the
+//!   page was read, not what the row says. One that takes a lease over begins
+//!   at the checkpoint.
 //! - *That it is appended.* Who dies between 2 and 3 leaves the claim in the
 //!   row, under its own name, where nobody else writes. When it starts again it
 //!   compares its claims with its own journal's cursor, before it does anything
@@ -315,6 +317,17 @@ impl Leases {
         row.checkpoint.position(row.instant, self.start)
     }
 
+    /// Whether the checkpoint of a shard that we hold is where `position` is: if
+    /// not, others read on since the position was ours.
+    pub(super) fn is_at(&self, shard: &str, position: &Position) -> bool {
+        let Some(there) = self.position(shard) else { return false };
+        match (position, &there) {
+            (Position::Inside(..), _) => *position == there,
+            // Our own checkpoints name the last part of the last record.
+            _ => position.sequence() == there.sequence(),
+        }
+    }
+
     /// Whether a parent of the shard is still being read, by whomever.
     pub(super) fn waits(&self, shard: &str, listing: &Listing) -> bool {
         let open =
@@ -327,8 +340,9 @@ impl Leases {
         self.seen.contains_key(shard)
     }
 
-    /// Makes the records up to `to` ours. `false` if the lease is another's:
-    /// then the page must be thrown away.
+    /// Makes the records behind `from`, up to `to`, ours. `false` if the lease
+    /// is another's or others read on since `from`: then the page must be thrown
+    /// away.
     ///
     /// # Errors
     /// It is unknown whether they are ours. Nothing may be done until
@@ -336,11 +350,17 @@ impl Leases {
     pub(super) async fn claim(
         &mut self,
         shard: &str,
+        from: &Position,
         to: &Sequence,
         part: u64,
         records: u64,
     ) -> Result<bool, AwsError> {
         let Some(mut row) = self.held.get(shard).cloned() else { return Ok(false) };
+        // A lease that was lost and taken again has another checkpoint, and a
+        // page that was read before is none behind it.
+        if !self.is_at(shard, from) {
+            return Ok(false);
+        }
         let to = Checkpoint { at: to.to_string(), part };
         let claim = Claim { from: row.checkpoint.clone(), to, records };
         for attempt in 0..CLAIM_TRIES {
