@@ -1,6 +1,8 @@
 //! Reading all shards of a stream, or those that we hold leases of, from a
 //! cursor on: who is read when, and what a page does to the cursor.
 
+mod compare;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 /// Most troubles that are kept until a page takes them along.
 const TROUBLES_MAX: usize = 20;
+/// The longest that a shard waits because it was asked to.
+const ASKED_MAX: Duration = Duration::from_secs(300);
 /// A shard that was missing in so many listings in a row is gone.
 const ABSENT_MAX: u32 = 3;
 
@@ -235,69 +239,15 @@ impl Reader {
             Err(error) => {
                 self.listing_failures = self.listing_failures.saturating_add(1);
                 self.listing_due = Instant::now() + failures::backoff(self.listing_failures);
-                Err(failures::of_call(error))
-            }
-        }
-    }
-
-    /// What a new listing says about our positions, and who is to be read.
-    fn compare(&mut self) {
-        let positions: Vec<_> = self.progress.shards.clone().into_iter().collect();
-        for (shard, position) in positions {
-            match self.listing.get(&shard) {
-                None => self.gone(&shard, &position),
-                Some(listed) => {
-                    let before = position.sequence().zip(listed.first.as_ref());
-                    let is_another = before.is_some_and(|(position, first)| position < first);
-                    self.absent.remove(&shard);
-                    if is_another && self.leases.is_none() {
-                        self.made_anew(shard, &position);
-                    }
+                let failure = failures::of_call(error);
+                if self.reading.values().any(|reading| reading.failures == 0) {
+                    // What is known already is read on.
+                    self.trouble(failure.to_string());
+                    return Ok(());
                 }
+                Err(failure)
             }
         }
-        if self.leases.is_some() {
-            return;
-        }
-        for (shard, _) in self.listing.iter() {
-            let position =
-                self.progress.shards.get(shard).cloned().unwrap_or(Position::At(self.progress.start));
-            if position != Position::Finished && !self.reading.contains_key(shard) {
-                info!(%shard, from = ?position, "reading a shard");
-                self.reading.insert(ShardId::clone(shard), Reading::new(position));
-            }
-        }
-    }
-
-    /// A shard of our cursor that is not listed. It is forgotten only when it
-    /// was missing several times: one that comes back would be read again.
-    fn gone(&mut self, shard: &ShardId, position: &Position) {
-        let missed = self.absent.entry(ShardId::clone(shard)).or_default();
-        *missed += 1;
-        let known = self.leases.as_ref().map(|leases| leases.knows(shard));
-        if *missed < ABSENT_MAX || known == Some(true) {
-            return;
-        }
-        self.absent.remove(shard);
-        self.progress.shards.remove(shard);
-        self.reading.remove(shard);
-        self.forgot = true;
-        // Others may have read it to its end, if there are others.
-        if *position != Position::Finished && known.is_none() {
-            self.trouble(format!(
-                "shard {shard} is no longer in the stream and was not read to its end; what it held behind our position ({position:?}) is lost"
-            ));
-        }
-    }
-
-    /// A shard that has the name of one that we read.
-    fn made_anew(&mut self, shard: ShardId, position: &Position) {
-        self.trouble(format!(
-            "the stream was made anew: {shard} begins behind our position ({position:?}) and is read from its start"
-        ));
-        let start = Position::At(Start::TrimHorizon);
-        self.progress.shards.insert(ShardId::clone(&shard), start.clone());
-        self.reading.insert(shard, Reading::new(start));
     }
 
     /// Keeps the leases alive, if it is time, and reads what we hold.
@@ -479,11 +429,13 @@ impl Reader {
         Ok((!read.records.is_empty()).then_some(read.records))
     }
 
-    /// After a read that failed: the shard waits, the others go on.
+    /// After a read that failed: the shard waits, the others go on. The poll
+    /// fails only if there are no others.
     fn put_off(&mut self, shard: &ShardId, error: ReadError) -> Result<Option<Records>, Failure> {
         let Some(reading) = self.reading.get_mut(shard) else { return Ok(None) };
         reading.failures = reading.failures.saturating_add(1);
-        reading.due = Instant::now() + failures::backoff(reading.failures);
+        let asked = failures::asked(&error).unwrap_or_default().min(ASKED_MAX);
+        reading.due = Instant::now() + failures::backoff(reading.failures).max(asked);
         if reading.failures > 1 {
             // The iterator may be what is wrong.
             reading.iterator = None;
@@ -502,7 +454,18 @@ impl Reader {
             // A time in the future, by Kinesis' clock, becomes the past.
             failure.kind = FailureKind::NotDone;
         }
+        if self.others_can_be_read(shard) {
+            self.trouble(failure.to_string());
+            return Ok(None);
+        }
         Err(failure)
+    }
+
+    /// Whether there is a shard that is read, or could be, and did not fail.
+    fn others_can_be_read(&self, shard: &ShardId) -> bool {
+        self.reading.iter().any(|(other, reading)| {
+            other != shard && reading.failures == 0 && !reading.ended && !self.waits(other)
+        })
     }
 
     fn trouble(&mut self, said: String) {

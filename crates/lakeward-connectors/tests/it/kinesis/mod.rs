@@ -249,3 +249,33 @@ async fn another_streams_cursor_is_refused() {
         assert!(failure.message.contains(says), "{failure}");
     }
 }
+
+#[tokio::test]
+async fn a_shard_that_cannot_be_read_holds_up_no_other() {
+    let mut state = state([(ONE, numbered(1..=20)), (TWO, numbered(100..=199))]);
+    state.denied.push(ONE);
+    let server = Server::start(state).await;
+    let (mut source, mut stored) = (source(&server), Stored::default());
+    assert!(stored.fill(&mut source, 100).await.is_empty(), "no poll failed");
+    assert_eq!(stored.records, texts(100..=199));
+    assert!(stored.troubles.iter().any(|said| said.contains(ONE)), "{:?}", stored.troubles);
+    // What is known already is read on although the list cannot be had.
+    let fault = Some(Fault::Error(400, "AccessDeniedException"));
+    server.state().faults.insert("ListShards", (0..1_000).map(|_| fault).collect());
+    server.state().shards.get_mut(TWO).expect("it is there").records.push((1_000, "record 200".into()));
+    assert!(stored.fill(&mut source, 101).await.is_empty(), "no poll failed");
+    // If none can be read, the poll fails.
+    server.state().denied.push(TWO);
+    server.state().faults.clear();
+    let mut source = KinesisSource::open(&config(&server)).expect("it opens");
+    let mut polls = 0;
+    let failure = loop {
+        match source.poll(stored.cursor.as_ref()).await {
+            Ok(page) => stored.append(page),
+            Err(failure) => break failure,
+        }
+        polls += 1;
+        assert!(polls < 20);
+    };
+    assert_eq!(failure.kind, FailureKind::Refused);
+}

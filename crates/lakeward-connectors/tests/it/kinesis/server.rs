@@ -44,6 +44,8 @@ pub(super) struct State {
     pub(super) asked: Vec<(String, Value)>,
     /// Most records of a read.
     pub(super) page: usize,
+    /// Shards that we are not allowed to read.
+    pub(super) denied: Vec<&'static str>,
     /// The lease table.
     pub(super) leases: Rows,
 }
@@ -142,6 +144,9 @@ impl State {
         let iterator = input["ShardIterator"].as_str().and_then(|iterator| iterator.split_once(':'));
         if input["ShardId"].as_str().or(iterator.map(|(id, _)| id)).is_some_and(missing) {
             return (400, json!({ "__type": "ResourceNotFoundException", "message": "gone" }).to_string());
+        }
+        if input["ShardId"].as_str().is_some_and(|id| self.denied.contains(&id)) {
+            return (400, json!({ "__type": "AccessDeniedException", "message": "no" }).to_string());
         }
         let reply = match operation {
             "ListShards" => self.list(),
