@@ -192,10 +192,12 @@ impl Reader {
     fn page(&mut self, records: Records) -> Result<Page, Failure> {
         let progress = &self.progress;
         self.reading.retain(|shard, _| progress.shards.get(shard) != Some(&Position::Finished));
-        let next = self.progress.cursor().map_err(|_| {
+        let Ok(next) = self.progress.cursor() else {
+            // The positions stand behind records that nobody stores.
+            self.broken = true;
             let shards = self.progress.shards.len();
-            failures::refused(format!("{shards} shards are more than a cursor has room for"))
-        })?;
+            return Err(failures::refused(format!("{shards} shards are more than a cursor has room for")));
+        };
         self.handed = Some(next.clone());
         let behind = self.reading.values().filter_map(|reading| reading.behind).max();
         let trouble = (!self.troubles.is_empty()).then(|| self.troubles.join("; "));

@@ -279,3 +279,37 @@ async fn a_shard_that_cannot_be_read_holds_up_no_other() {
     };
     assert_eq!(failure.kind, FailureKind::Refused);
 }
+
+#[tokio::test]
+async fn a_cursor_that_is_full_loses_nothing() {
+    // Long names: about 500 fit.
+    let name = |number: u64| -> &'static str { format!("{}-{number:03}", "x".repeat(120)).leak() };
+    let shards = (0..560).map(|number| (name(number), numbered([number])));
+    let mut state = state(shards.clone());
+    state.page = 1;
+    let server = Server::start(state).await;
+    let config = KinesisConfig { shards_at_once: 64, ..config(&server) };
+    let mut source = KinesisSource::open(&config).expect("it opens");
+    let mut stored = Stored::default();
+    let failure = loop {
+        match source.poll(stored.cursor.as_ref()).await {
+            Ok(page) => stored.append(page),
+            Err(failure) => break failure,
+        }
+    };
+    assert!(failure.message.contains("more than a cursor has room for"), "{failure}");
+    let before = stored.records.len();
+    assert!((400..560).contains(&before), "{before}");
+    // Kinesis forgets some of those that were read.
+    for (id, _) in shards.take(560) {
+        let text = server.state().shards[id].records[0].1.clone();
+        if server.state().shards.len() > 400 && stored.records.contains(&text) {
+            server.state().shards.remove(id);
+        }
+    }
+    stored.fill(&mut source, 560).await;
+    let mut expect = texts(0..560);
+    expect.sort();
+    stored.records.sort();
+    assert_eq!(stored.records, expect);
+}
