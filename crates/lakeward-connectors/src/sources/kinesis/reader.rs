@@ -150,6 +150,9 @@ impl Reader {
 
     /// The next page. The one before is stored.
     pub(super) async fn next(&mut self) -> Result<Page, Failure> {
+        if let Some(leases) = &self.leases {
+            leases.touch();
+        }
         if let Some(claim) = self.unappended.front().cloned() {
             return self.recover(claim).await;
         }
@@ -263,7 +266,7 @@ impl Reader {
         // and others read on meanwhile, is not read on from where we were.
         self.reading.retain(|shard, reading| leases.is_at(shard, &reading.position));
         kept.map_err(failures::of_call)?;
-        let held: Vec<ShardId> = leases.held().cloned().collect();
+        let held = leases.held();
         for shard in held {
             if self.reading.contains_key(&shard) {
                 continue;

@@ -49,3 +49,28 @@ async fn a_lost_lease_is_not_read_on_although_the_table_fails() {
     stored.fill(&mut source, 20).await;
     assert_eq!(stored.records, [texts(1..=10), texts(31..=40)].concat());
 }
+
+#[tokio::test]
+async fn a_source_that_is_not_polled_for_a_while_keeps_its_leases() {
+    let server = Server::start(state([(ONE, numbered(1..=20))])).await;
+    let (mut source, mut stored) = (leased(&server), Stored::default());
+    stored.fill(&mut source, 10).await;
+    let counter = || -> u64 {
+        server.state().leases.get(ONE, "leaseCounter").and_then(|n| n.parse().ok()).expect("a counter")
+    };
+    let (before, begun) = (counter(), tokio::time::Instant::now());
+    // As while a refusal, a hanging reply or a full journal makes us wait.
+    while counter() < before + 4 {
+        assert!(begun.elapsed() < FAILOVER * 10, "nobody renews");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(begun.elapsed() > FAILOVER, "it is renewed no more often than it must be");
+    stored.fill(&mut source, 20).await;
+    assert_eq!(stored.records, texts(1..=20));
+    // A source that is gone renews nothing.
+    source.close().await;
+    assert_eq!(server.state().leases.get(ONE, "leaseOwner"), None);
+    let after = counter();
+    tokio::time::sleep(FAILOVER * 3 / 2).await;
+    assert_eq!(counter(), after);
+}
