@@ -216,7 +216,8 @@ impl Engine {
     /// Returns whether everything was delivered.
     pub async fn drain(self, grace: Duration) -> bool {
         let begun = Stopwatch::start();
-        self.shared.sources.stop(grace).await;
+        // Their last pages are delivered too, but one that hangs leaves time.
+        self.shared.sources.stop(grace / 3).await;
         let grace = grace.saturating_sub(begun.elapsed());
         self.shared.draining.cancel();
         let tasks: Vec<Running> = std::mem::take(&mut *self.shared.running()).into_values().collect();

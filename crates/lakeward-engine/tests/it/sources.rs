@@ -38,9 +38,10 @@ impl Numbers {
 #[async_trait::async_trait]
 impl Source for Numbers {
     async fn poll(&mut self, cursor: Option<&Cursor>) -> Result<Page, Failure> {
-        let (pause, count, failure) =
-            self.script(|s| (s.pause.max(Duration::from_millis(1)), s.count, s.failures.pop_front()));
-        self.script(|s| s.polls += 1);
+        let (pause, count, failure) = self.script(|s| {
+            s.polls += 1;
+            (s.pause.max(Duration::from_millis(1)), s.count, s.failures.pop_front())
+        });
         tokio::time::sleep(pause).await;
         if let Some(failure) = failure {
             return Err(failure);
@@ -150,4 +151,23 @@ async fn a_stop_stores_and_delivers_the_page_that_is_on_its_way() {
     assert!(engine.drain(Duration::from_secs(10)).await);
     assert_eq!(source.script(|s| (s.polls, s.closed)), (1, 1));
     assert_eq!(lakes.numbers("lake"), [0, 1, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_hangs_leaves_pipelines_time_to_deliver() {
+    let state = tempfile::tempdir().expect("a folder");
+    let lakes = Lakes::new(&["lake"]);
+    let source = Numbers::up_to(6);
+    let engine = open(state.path(), &lakes, &source).await;
+    wait_for_status(&engine, |s| s.records == 6).await;
+    let polls = source.script(|s| {
+        s.pause = Duration::from_secs(3_600);
+        s.polls
+    });
+    while source.script(|s| s.polls) < polls + 1 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(engine.drain(Duration::from_secs(3)).await, "delivered, although the source never answers");
+    assert_eq!(source.script(|s| s.closed), 0);
+    assert_eq!(lakes.numbers("lake"), (0..6).collect::<Vec<_>>());
 }

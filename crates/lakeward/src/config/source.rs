@@ -36,6 +36,12 @@ impl SourceConfig {
         Ok(StreamSpec::new(StreamName::new(self.stream())?))
     }
 
+    /// Whether both keep their leases in one table.
+    fn shares_leases_with(&self, other: &Self) -> bool {
+        let (Self::Kinesis(mine), Self::Kinesis(other)) = (self, other);
+        mine.lease_table().is_some_and(|table| other.lease_table() == Some(table))
+    }
+
     pub(super) fn problems(&self, path: &str) -> Vec<Problem> {
         let mut problems = Vec::new();
         let name = self.name();
@@ -69,6 +75,13 @@ pub(super) fn problems(sources: &[SourceConfig]) -> Vec<Problem> {
                 other.name()
             );
             problems.push(Problem::new(format!("{path}.stream"), problem));
+        }
+        if let Some(other) = before.iter().find(|other| other.shares_leases_with(source)) {
+            let problem = format!(
+                "the source `{}` has its leases in this table already; give each source a table of its own",
+                other.name()
+            );
+            problems.push(Problem::new(format!("{path}.leases.table"), problem));
         }
         problems.extend(source.problems(&path));
     }

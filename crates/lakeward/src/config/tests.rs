@@ -114,12 +114,23 @@ sources:
   - { type: kinesis, name: a, stream: s, stream_name: orders, start: latest }
   - { type: kinesis, name: a, stream: t, stream_arn: "arn:aws:kinesis:eu-west-1:1:stream/x", start: { timestamp: 2026-11-01T00:00:00Z } }
   - { type: kinesis, name: b, stream: s, stream_name: orders, leases: { table: app } }
-  - { type: kinesis, name: c, stream: u, leases: { table: app } }
+  - { type: kinesis, name: c, stream: u, leases: { table: app2 } }
 "#;
     let found = problems(text);
     let paths: Vec<&str> = found.iter().map(|(path, _)| path.as_str()).collect();
     assert_eq!(paths, ["sources[1].name", "sources[2].stream", "sources[3].stream_name"], "{found:?}");
     assert!(found[1].1.contains("the source `a` feeds this stream already"), "{found:?}");
+    let shared = problems(
+        "
+sources:
+  - { type: kinesis, name: a, stream: a, stream_name: a, region: eu-west-1, leases: { table: app } }
+  - { type: kinesis, name: b, stream: b, stream_name: b, region: eu-west-1, leases: { table: app } }
+  - { type: kinesis, name: c, stream: c, stream_name: c, region: eu-west-2, leases: { table: app } }
+  - { type: kinesis, name: d, stream: d, stream_name: d, leases: { table: other, region: eu-west-1 } }
+",
+    );
+    let paths: Vec<_> = shared.iter().map(|(path, _)| path.as_str()).collect();
+    assert_eq!(paths, ["sources[1].leases.table"], "{shared:?}");
     let unknown = problems("sources:\n  - { type: kinesis, name: a, stream: s, stream_nam: x }\n");
     assert!(unknown[0].0 == "sources[0].stream_nam" && unknown[0].1.contains("stream_name"), "{unknown:?}");
     let other = problems("sources:\n  - { type: kinesys, name: a, stream: s }\n");

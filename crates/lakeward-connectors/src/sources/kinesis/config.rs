@@ -214,6 +214,17 @@ impl KinesisConfig {
         self.stream_name.as_deref().or_else(of_arn).unwrap_or_default()
     }
 
+    /// Which lease table the source uses: its address, if it is not AWS, its
+    /// region and its name. No two sources may have the same: a lease says
+    /// nothing of its stream but the shard's name.
+    #[must_use]
+    pub fn lease_table(&self) -> Option<(Option<String>, String, String)> {
+        let leases = self.leases.as_ref()?;
+        let access = self.dynamodb(leases);
+        let region = access.region();
+        Some((access.endpoint, region, leases.table.clone()))
+    }
+
     /// Where a first run starts; `None` is now.
     pub(super) fn start(&self) -> Option<Option<Start>> {
         match &self.start {

@@ -54,6 +54,14 @@ pub(super) fn refused(said: String) -> Failure {
     Failure::new(FailureKind::Refused, said)
 }
 
+/// How long the service asked to wait.
+pub(super) fn asked(error: &ReadError) -> Option<Duration> {
+    match error {
+        ReadError::Call(error) => error.problem().retry_after,
+        ReadError::Reply(_) => None,
+    }
+}
+
 pub(super) fn is_throttling(error: &ReadError) -> bool {
     matches!(error, ReadError::Call(error) if api::is_throttling(error))
 }

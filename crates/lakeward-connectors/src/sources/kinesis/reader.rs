@@ -27,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 /// Most troubles that are kept until a page takes them along.
 const TROUBLES_MAX: usize = 20;
+/// The longest that a shard waits because it was asked to.
+const ASKED_MAX: Duration = Duration::from_secs(300);
 
 /// A stream that is being read.
 #[derive(Debug)]
@@ -146,6 +148,9 @@ impl Reader {
 
     /// The next page. The one before is stored.
     pub(super) async fn next(&mut self) -> Result<Page, Failure> {
+        if let Some(leases) = &self.leases {
+            leases.touch();
+        }
         if let Some(claim) = self.unappended.front().cloned() {
             return self.recover(claim).await;
         }
@@ -240,7 +245,13 @@ impl Reader {
             Err(error) => {
                 self.listing_failures = self.listing_failures.saturating_add(1);
                 self.listing_due = Instant::now() + failures::backoff(self.listing_failures);
-                Err(failures::of_call(error))
+                let failure = failures::of_call(error);
+                if self.reading.values().any(|reading| reading.failures == 0) {
+                    // What is known already is read on.
+                    self.trouble(failure.to_string());
+                    return Ok(());
+                }
+                Err(failure)
             }
         }
     }
@@ -251,9 +262,12 @@ impl Reader {
         if Instant::now() < leases.due() {
             return Ok(());
         }
-        leases.keep(&self.listing).await.map_err(failures::of_call)?;
-        let held: Vec<ShardId> = leases.held().cloned().collect();
-        self.reading.retain(|shard, _| held.contains(shard));
+        let kept = leases.keep(&self.listing).await;
+        // Before anything else: what was lost, also if it is ours again since
+        // and others read on meanwhile, is not read on from where we were.
+        self.reading.retain(|shard, reading| leases.is_at(shard, &reading.position));
+        kept.map_err(failures::of_call)?;
+        let held = leases.held();
         for shard in held {
             if self.reading.contains_key(&shard) {
                 continue;
@@ -386,7 +400,10 @@ impl Reader {
             && let Some(to) = read.position.sequence()
         {
             let records = read.records.len() as u64;
-            match leases.claim(shard, to, read.last_part, records).await {
+            let Some(from) = self.reading.get(shard).map(|reading| reading.position.clone()) else {
+                return Ok(None);
+            };
+            match leases.claim(shard, &from, to, read.last_part, records).await {
                 Ok(true) => {}
                 Ok(false) => {
                     self.reading.remove(shard);
@@ -418,11 +435,13 @@ impl Reader {
         Ok((!read.records.is_empty()).then_some(read.records))
     }
 
-    /// After a read that failed: the shard waits, the others go on.
+    /// After a read that failed: the shard waits, the others go on. The poll
+    /// fails only if there are no others.
     fn put_off(&mut self, shard: &ShardId, error: ReadError) -> Result<Option<Records>, Failure> {
         let Some(reading) = self.reading.get_mut(shard) else { return Ok(None) };
         reading.failures = reading.failures.saturating_add(1);
-        reading.due = Instant::now() + failures::backoff(reading.failures);
+        let asked = failures::asked(&error).unwrap_or_default().min(ASKED_MAX);
+        reading.due = Instant::now() + failures::backoff(reading.failures).max(asked);
         if reading.failures > 1 {
             // The iterator may be what is wrong.
             reading.iterator = None;
@@ -441,7 +460,18 @@ impl Reader {
             // A time in the future, by Kinesis' clock, becomes the past.
             failure.kind = FailureKind::NotDone;
         }
+        if self.others_can_be_read(shard) {
+            self.trouble(failure.to_string());
+            return Ok(None);
+        }
         Err(failure)
+    }
+
+    /// Whether there is a shard that is read, or could be, and did not fail.
+    fn others_can_be_read(&self, shard: &ShardId) -> bool {
+        self.reading.iter().any(|(other, reading)| {
+            other != shard && reading.failures == 0 && !reading.ended && !self.waits(other)
+        })
     }
 
     fn trouble(&mut self, said: String) {

@@ -1,6 +1,8 @@
 //! Kinesis as a source, against a server that misbehaves. Servers that behave
 //! are in `tests/test_kinesis_source.py`.
 
+mod dynamodb;
+mod leases;
 mod server;
 
 use std::time::Duration;
@@ -271,4 +273,68 @@ async fn another_streams_cursor_is_refused() {
         assert_eq!(failure.kind, FailureKind::Refused);
         assert!(failure.message.contains(says), "{failure}");
     }
+}
+
+#[tokio::test]
+async fn a_shard_that_cannot_be_read_holds_up_no_other() {
+    let mut state = state([(ONE, numbered(1..=20)), (TWO, numbered(100..=199))]);
+    state.denied.push(ONE);
+    let server = Server::start(state).await;
+    let (mut source, mut stored) = (source(&server), Stored::default());
+    assert!(stored.fill(&mut source, 100).await.is_empty(), "no poll failed");
+    assert_eq!(stored.records, texts(100..=199));
+    assert!(stored.troubles.iter().any(|said| said.contains(ONE)), "{:?}", stored.troubles);
+    // What is known already is read on although the list cannot be had.
+    let fault = Some(Fault::Error(400, "AccessDeniedException"));
+    server.state().faults.insert("ListShards", (0..1_000).map(|_| fault).collect());
+    server.state().shards.get_mut(TWO).expect("it is there").records.push((1_000, "record 200".into()));
+    assert!(stored.fill(&mut source, 101).await.is_empty(), "no poll failed");
+    // If none can be read, the poll fails.
+    server.state().denied.push(TWO);
+    server.state().faults.clear();
+    let mut source = KinesisSource::open(&config(&server)).expect("it opens");
+    let mut polls = 0;
+    let failure = loop {
+        match source.poll(stored.cursor.as_ref()).await {
+            Ok(page) => stored.append(page),
+            Err(failure) => break failure,
+        }
+        polls += 1;
+        assert!(polls < 20);
+    };
+    assert_eq!(failure.kind, FailureKind::Refused);
+}
+
+#[tokio::test]
+async fn a_cursor_that_is_full_loses_nothing() {
+    // Long names: about 500 fit.
+    let name = |number: u64| -> &'static str { format!("{}-{number:03}", "x".repeat(120)).leak() };
+    let shards = (0..560).map(|number| (name(number), numbered([number])));
+    let mut state = state(shards.clone());
+    state.page = 1;
+    let server = Server::start(state).await;
+    let config = KinesisConfig { shards_at_once: 64, ..config(&server) };
+    let mut source = KinesisSource::open(&config).expect("it opens");
+    let mut stored = Stored::default();
+    let failure = loop {
+        match source.poll(stored.cursor.as_ref()).await {
+            Ok(page) => stored.append(page),
+            Err(failure) => break failure,
+        }
+    };
+    assert!(failure.message.contains("more than a cursor has room for"), "{failure}");
+    let before = stored.records.len();
+    assert!((400..560).contains(&before), "{before}");
+    // Kinesis forgets some of those that were read.
+    for (id, _) in shards.take(560) {
+        let text = server.state().shards[id].records[0].1.clone();
+        if server.state().shards.len() > 400 && stored.records.contains(&text) {
+            server.state().shards.remove(id);
+        }
+    }
+    stored.fill(&mut source, 560).await;
+    let mut expect = texts(0..560);
+    expect.sort();
+    stored.records.sort();
+    assert_eq!(stored.records, expect);
 }

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde_json::{Value, json};
+
+use super::dynamodb::Rows;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -42,6 +44,10 @@ pub(super) struct State {
     pub(super) asked: Vec<(String, Value)>,
     /// Most records of a read.
     pub(super) page: usize,
+    /// Shards that we are not allowed to read.
+    pub(super) denied: Vec<&'static str>,
+    /// The lease table.
+    pub(super) leases: Rows,
 }
 
 pub(super) struct Server {
@@ -130,7 +136,18 @@ async fn read(socket: &mut BufReader<TcpStream>) -> Option<(String, Value)> {
 }
 
 impl State {
-    fn answer(&self, operation: &str, input: &Value) -> (u16, String) {
+    fn answer(&mut self, operation: &str, input: &Value) -> (u16, String) {
+        if let Some((status, reply)) = self.leases.answer(operation, input) {
+            return (status, reply.to_string());
+        }
+        let missing = |id: &str| !self.shards.contains_key(id);
+        let iterator = input["ShardIterator"].as_str().and_then(|iterator| iterator.split_once(':'));
+        if input["ShardId"].as_str().or(iterator.map(|(id, _)| id)).is_some_and(missing) {
+            return (400, json!({ "__type": "ResourceNotFoundException", "message": "gone" }).to_string());
+        }
+        if input["ShardId"].as_str().is_some_and(|id| self.denied.contains(&id)) {
+            return (400, json!({ "__type": "AccessDeniedException", "message": "no" }).to_string());
+        }
         let reply = match operation {
             "ListShards" => self.list(),
             "GetShardIterator" => self.iterator(input),

@@ -24,7 +24,9 @@
 //!   needs the checkpoint to be `a`. So the intervals that were ever claimed of
 //!   a shard follow each other without gap or overlap, and each has one worker.
 //!   A worker that lost its lease without knowing fails in step 2 and throws
-//!   the page away; one that takes a lease over begins at the checkpoint.
+//!   the page away, also if it has the lease again by then: `a` is where the
+//!   page was read, not what the row says. One that takes a lease over begins
+//!   at the checkpoint.
 //! - *That it is appended.* Who dies between 2 and 3 leaves the claim in the
 //!   row, under its own name, where nobody else writes. When it starts again it
 //!   compares its claims with its own journal's cursor, before it does anything
@@ -49,13 +51,16 @@
 //! us is at-least-once on its own shards, as KCL is.
 
 mod balance;
+mod held;
 mod table;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lakeward_model::clock::{Clock, SystemClock};
 use lakeward_model::ids;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -65,6 +70,7 @@ use super::listing::Listing;
 use super::sequence::Sequence;
 use crate::aws_json::AwsError;
 use balance::Seen;
+use held::Held;
 use table::{Checkpoint, Claim, Row, SHARD_END, Table};
 
 /// How often a claim is tried whose answer does not come.
@@ -75,17 +81,19 @@ const RACES_MAX: u32 = 10;
 /// Our leases, and what we know of the others'.
 #[derive(Debug)]
 pub(super) struct Leases {
-    table: Table,
+    table: Arc<Table>,
     failover: Duration,
     /// What a checkpoint in time means that has no instant.
     start: Start,
     /// What KCL calls such a checkpoint.
     start_word: &'static str,
-    /// The leases that we hold, as we last wrote them.
-    held: BTreeMap<ShardId, Row>,
+    /// The leases that we hold.
+    held: Arc<Held>,
     /// All leases as last read, and when each was seen to change.
     seen: BTreeMap<ShardId, (Row, Instant)>,
     due: Instant,
+    /// Renews while we wait for something else; ends with us.
+    renewal: JoinSet<()>,
 }
 
 /// A claim of ours whose records our journal does not have.
@@ -121,19 +129,21 @@ impl Leases {
         progress: &Progress,
     ) -> Result<(Self, Vec<Unappended>), LeaseError> {
         let worker = progress.worker.unwrap_or_default();
-        let table = Table::open(config, leases, worker)?;
+        let table = Arc::new(Table::open(config, leases, worker)?);
         if !table.ensure().await? {
             return Err(LeaseError::NotYet);
         }
         let now = Instant::now();
+        let held = Arc::new(Held::new(Arc::clone(&table), leases.failover));
         let mut all = Self {
             table,
             failover: leases.failover,
             start: progress.start,
             start_word: if config.start == StartConfig::Latest { "LATEST" } else { "AT_TIMESTAMP" },
-            held: BTreeMap::new(),
+            held,
             seen: BTreeMap::new(),
             due: now,
+            renewal: JoinSet::new(),
         };
         let mut missing = Vec::new();
         for row in all.table.rows().await? {
@@ -142,10 +152,11 @@ impl Leases {
                 missing.extend(all.unappended(&row, claim, progress)?);
             }
             if row.owner.as_ref() == Some(&all.table.me) && row.checkpoint.at != SHARD_END {
-                all.held.insert(ShardId::clone(&row.shard), row.clone());
+                all.held.insert(row.clone());
             }
             all.seen.insert(ShardId::clone(&row.shard), (row, now));
         }
+        all.renewal.spawn(Arc::clone(&all.held).keep_alive());
         Ok((all, missing))
     }
 
@@ -183,6 +194,12 @@ impl Leases {
         Ok(Some(Unappended { shard: ShardId::clone(&row.shard), from, to, records: claim.records }))
     }
 
+    /// A page is wanted: while that is so the leases are kept alive, however
+    /// long it takes.
+    pub(super) fn touch(&self) {
+        self.held.touch();
+    }
+
     /// When [`keep`](Self::keep) wants to be called.
     pub(super) fn due(&self) -> Instant {
         self.due
@@ -192,34 +209,11 @@ impl Leases {
     pub(super) async fn keep(&mut self, listing: &Listing) -> Result<(), AwsError> {
         // Also after a failure: the leases of others do not run away.
         self.due = Instant::now() + self.failover / 3;
-        self.renew().await?;
+        self.held.renew().await?;
         self.look().await?;
         self.make_missing(listing).await?;
         self.take().await?;
         self.remove_old(listing).await
-    }
-
-    async fn renew(&mut self) -> Result<(), AwsError> {
-        for row in self.held.values().cloned().collect::<Vec<_>>() {
-            let mut now = self.table.renew(&row).await?;
-            if now.is_none() {
-                // An earlier renewal whose answer was lost, or a new owner.
-                now = self.table.get(&row.shard).await?.filter(|now| now.checkpoint == row.checkpoint);
-            }
-            match now.filter(|now| now.owner.as_ref() == Some(&self.table.me)) {
-                Some(now) => {
-                    self.held.insert(ShardId::clone(&row.shard), now);
-                }
-                None => self.lost(&row.shard),
-            }
-        }
-        Ok(())
-    }
-
-    fn lost(&mut self, shard: &str) {
-        if self.held.remove(shard).is_some() {
-            info!(shard, "another worker has the shard's lease now");
-        }
     }
 
     async fn look(&mut self) -> Result<(), AwsError> {
@@ -265,7 +259,7 @@ impl Leases {
         let open = self.seen.values().filter(|(row, _)| row.checkpoint.at != SHARD_END);
         let leases: Vec<Seen> = open
             .map(|(row, changed)| {
-                let mine = self.held.contains_key(&row.shard);
+                let mine = self.held.contains(&row.shard);
                 let lives = mine || now.duration_since(*changed) <= self.failover;
                 Seen { shard: ShardId::clone(&row.shard), owner: row.owner.clone().filter(|_| lives) }
             })
@@ -275,14 +269,14 @@ impl Leases {
             let Some((row, _)) = self.seen.get(&shard) else { continue };
             let Some(taken) = self.table.take(row, SystemClock.now()).await? else { continue };
             info!(%shard, from = row.owner.as_deref().unwrap_or("nobody"), "took the shard's lease");
-            self.seen.insert(ShardId::clone(&shard), (taken.clone(), now));
-            self.held.insert(shard, taken);
+            self.seen.insert(shard, (taken.clone(), now));
+            self.held.insert(taken);
         }
         // What is in our name is ours, also if the answer to taking it was lost.
         for (shard, (row, _)) in &self.seen {
             let mine = row.owner.as_ref() == Some(&self.table.me) && row.checkpoint.at != SHARD_END;
-            if mine && !self.held.contains_key(shard) {
-                self.held.insert(ShardId::clone(shard), row.clone());
+            if mine && !self.held.contains(shard) {
+                self.held.insert(row.clone());
             }
         }
         Ok(())
@@ -309,14 +303,25 @@ impl Leases {
     }
 
     /// The shards that we hold.
-    pub(super) fn held(&self) -> impl Iterator<Item = &ShardId> {
-        self.held.keys()
+    pub(super) fn held(&self) -> Vec<ShardId> {
+        self.held.rows().into_iter().map(|row| row.shard).collect()
     }
 
     /// Where a shard that we hold is to be read on.
     pub(super) fn position(&self, shard: &str) -> Option<Position> {
         let row = self.held.get(shard)?;
         row.checkpoint.position(row.instant, self.start)
+    }
+
+    /// Whether the checkpoint of a shard that we hold is where `position` is: if
+    /// not, others read on since the position was ours.
+    pub(super) fn is_at(&self, shard: &str, position: &Position) -> bool {
+        let Some(there) = self.position(shard) else { return false };
+        match (position, &there) {
+            (Position::Inside(..), _) => *position == there,
+            // Our own checkpoints name the last part of the last record.
+            _ => position.sequence() == there.sequence(),
+        }
     }
 
     /// Whether a parent of the shard is still being read, by whomever.
@@ -331,8 +336,9 @@ impl Leases {
         self.seen.contains_key(shard)
     }
 
-    /// Makes the records up to `to` ours. `false` if the lease is another's:
-    /// then the page must be thrown away.
+    /// Makes the records behind `from`, up to `to`, ours. `false` if the lease
+    /// is another's or others read on since `from`: then the page must be thrown
+    /// away.
     ///
     /// # Errors
     /// It is unknown whether they are ours. Nothing may be done until
@@ -340,17 +346,23 @@ impl Leases {
     pub(super) async fn claim(
         &mut self,
         shard: &str,
+        from: &Position,
         to: &Sequence,
         part: u64,
         records: u64,
     ) -> Result<bool, AwsError> {
-        let Some(mut row) = self.held.get(shard).cloned() else { return Ok(false) };
+        let Some(mut row) = self.held.get(shard) else { return Ok(false) };
+        // A lease that was lost and taken again has another checkpoint, and a
+        // page that was read before is none behind it.
+        if !self.is_at(shard, from) {
+            return Ok(false);
+        }
         let to = Checkpoint { at: to.to_string(), part };
         let claim = Claim { from: row.checkpoint.clone(), to, records };
         for attempt in 0..CLAIM_TRIES {
             let error = match self.table.claim(&row, &claim).await {
                 Ok(Some(now)) => {
-                    self.held.insert(ShardId::clone(&row.shard), now);
+                    self.held.update(now);
                     return Ok(true);
                 }
                 Ok(None) => match self.after_a_refusal(shard, &row, Some(&claim)).await {
@@ -370,7 +382,7 @@ impl Leases {
             tokio::time::sleep(Duration::from_millis(50 << attempt)).await;
         }
         warn!(shard, "somebody else writes this worker's lease");
-        self.lost(shard);
+        self.held.lost(shard);
         Ok(false)
     }
 
@@ -393,15 +405,15 @@ impl Leases {
                 if claim.is_none() {
                     self.finished(shard, now);
                 } else if is_mine(&now) {
-                    self.held.insert(ShardId::from(shard), now);
+                    self.held.update(now);
                 } else {
-                    self.lost(shard);
+                    self.held.lost(shard);
                 }
                 Settled::Done
             }
             Some(now) if is_mine(&now) && now.checkpoint == row.checkpoint => Settled::Again(Box::new(now)),
             _ => {
-                self.lost(shard);
+                self.held.lost(shard);
                 Settled::Lost
             }
         })
@@ -409,7 +421,7 @@ impl Leases {
 
     /// Says that a shard is read to its end; all of it must be appended.
     pub(super) async fn finish(&mut self, shard: &str, listing: &Listing) -> Result<(), AwsError> {
-        let Some(mut row) = self.held.get(shard).cloned() else { return Ok(()) };
+        let Some(mut row) = self.held.get(shard) else { return Ok(()) };
         for _ in 0..RACES_MAX {
             if let Some(now) = self.table.finish(&row, &listing.children(shard)).await? {
                 self.finished(shard, now);
@@ -420,7 +432,7 @@ impl Leases {
                 Settled::Done | Settled::Lost => return Ok(()),
             }
         }
-        self.lost(shard);
+        self.held.lost(shard);
         Ok(())
     }
 
@@ -432,12 +444,26 @@ impl Leases {
     }
 
     /// Gives the leases back, so that others need not wait.
-    pub(super) async fn close(self) {
-        for row in self.held.values() {
-            if let Err(error) = self.table.release(row).await {
-                warn!(shard = %row.shard, %error, "could not give the lease back; it runs out by itself");
+    pub(super) async fn close(mut self) {
+        self.renewal.shutdown().await;
+        for row in self.held.rows() {
+            if let Err(error) = self.release(row).await {
+                warn!(%error, "could not give the leases back; they run out by themselves");
                 return;
             }
+        }
+    }
+
+    async fn release(&self, row: Row) -> Result<(), AwsError> {
+        if self.table.release(&row).await? {
+            return Ok(());
+        }
+        // A renewal that was cut off just now may have counted it up.
+        match self.table.get(&row.shard).await? {
+            Some(now) if now.owner.as_ref() == Some(&self.table.me) => {
+                self.table.release(&now).await.map(drop)
+            }
+            _ => Ok(()),
         }
     }
 }

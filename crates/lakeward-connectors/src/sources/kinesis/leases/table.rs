@@ -257,12 +257,11 @@ impl Table {
         self.update(&row.shard, row.counter, change).await
     }
 
-    /// Gives the lease back.
-    pub(super) async fn release(&self, row: &Row) -> Result<(), AwsError> {
+    /// Gives the lease back. `false` if it is not as `row`, or not ours.
+    pub(super) async fn release(&self, row: &Row) -> Result<bool, AwsError> {
         let set = String::from("SET leaseCounter = :next REMOVE leaseOwner");
-        self.update(&row.shard, row.counter, Change { condition: MINE, set, values: json!({}) })
-            .await
-            .map(drop)
+        let change = Change { condition: MINE, set, values: json!({}) };
+        self.update(&row.shard, row.counter, change).await.map(|released| released.is_some())
     }
 
     /// Removes a finished lease.
