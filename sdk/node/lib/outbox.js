@@ -119,6 +119,8 @@ class Outbox {
       } catch (error) {
         outcome = { retry: lines, why: String(error) };
       }
+      // A sender of the caller's own may return nothing.
+      outcome ??= { retry: lines, why: 'the sender said nothing of it' };
       const { retry = [], rejected = 0, why = '', wait = 0 } = outcome;
       this.settle({ sent: lines.length - retry.length - rejected, rejected });
       if (rejected) this.warn('rejected', `${rejected} events were refused for good: ${why}`);

@@ -172,6 +172,15 @@ test('a bad event harms no neighbour', async () => {
   assert.equal(balanced(hook).droppedInvalid, 2);
 });
 
+test('a sender that says nothing is asked again', async () => {
+  const sent = [];
+  const sender = { async send(lines) { return sent.push(...lines) > 1 ? {} : undefined; } };
+  const hook = make(sender);
+  record(hook, 1);
+  assert.equal(await hook.close(20_000), true);
+  assert.deepEqual([sent.length, balanced(hook).sent, hook.counters.retries], [2, 1, 1]);
+});
+
 /** Fails the entries and requests that it is told to. */
 class Firehose {
   constructor(...plan) {
