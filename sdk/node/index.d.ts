@@ -66,6 +66,8 @@ export interface LakewardHookOptions {
   allAttributesPrivate?: boolean;
   /** How many events wait at most; further ones are dropped and counted. Default 10,000. */
   capacity?: number;
+  /** How many bytes of them wait at most. Default 64 MiB. */
+  capacityBytes?: number;
   /** How many are sent at once, at most 500, which is the default. */
   batchRecords?: number;
   /** How many bytes are sent at once, at most 4 MiB, which is the default. */
@@ -88,7 +90,7 @@ export interface Counters {
   dropped: number;
   /** Of these, those that are on their way. */
   pending: number;
-  /** Of the dropped: the queue was full. */
+  /** Of the dropped: the queue was full, by events or by bytes. */
   droppedFull: number;
   /** Of the dropped: the other side refused them for good. */
   droppedRejected: number;

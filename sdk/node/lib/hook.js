@@ -18,6 +18,7 @@ class LakewardHook {
     privateAttributes = [],
     allAttributesPrivate = false,
     capacity = 10_000,
+    capacityBytes = 64 << 20,
     batchRecords = BATCH_RECORDS_MAX,
     batchBytes = BATCH_BYTES_MAX,
     flushInterval = 1_000,
@@ -30,6 +31,7 @@ class LakewardHook {
     this.#schema = new Schema({ inExperimentOnly, privateAttributes, allAttributesPrivate });
     this.#outbox = new Outbox(sender, {
       capacity,
+      capacityBytes,
       batchRecords: Math.min(batchRecords, BATCH_RECORDS_MAX),
       batchBytes: Math.min(batchBytes, BATCH_BYTES_MAX),
       flushInterval,

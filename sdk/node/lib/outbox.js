@@ -13,16 +13,19 @@ const ASKED_MAX = 300_000;
 const TIMEOUT_MAX = 2 ** 31 - 1;
 
 class Outbox {
-  constructor(sender, { capacity, batchRecords, batchBytes, flushInterval, exitTimeout, logger, pauseMin }) {
+  constructor(sender, { capacity, capacityBytes, batchRecords, batchBytes, flushInterval, exitTimeout, logger, pauseMin }) {
     this.sender = sender;
     this.capacity = Math.max(1, capacity);
+    this.capacityBytes = capacityBytes;
     this.batchRecords = Math.max(1, batchRecords);
     this.batchBytes = batchBytes;
     this.flushInterval = flushInterval;
     this.exitTimeout = exitTimeout;
     this.logger = logger;
     this.pauseMin = pauseMin ?? PAUSE_MIN;
+    // Lines and their bytes.
     this.queue = [];
+    this.queueBytes = 0;
     this.inFlight = 0;
     this.taken = 0;
     this.settled = 0;
@@ -40,12 +43,14 @@ class Outbox {
   /** Takes a line, or counts it as dropped. */
   put(line) {
     this.counts.recorded += 1;
+    const bytes = Buffer.byteLength(line);
     if (this.isClosing) {
       this.counts.closed += 1;
-    } else if (this.queue.length >= this.capacity) {
+    } else if (this.queue.length >= this.capacity || this.queueBytes + bytes > this.capacityBytes) {
       this.counts.full += 1;
     } else {
-      this.queue.push(line);
+      this.queue.push({ line, bytes });
+      this.queueBytes += bytes;
       this.taken += 1;
       this.schedule();
     }
@@ -60,7 +65,8 @@ class Outbox {
 
   schedule() {
     if (this.isPumping || !this.queue.length) return;
-    if (this.queue.length >= this.batchRecords || this.waiters.size || this.isClosing) {
+    const isEnough = this.queue.length >= this.batchRecords || this.queueBytes >= this.batchBytes;
+    if (isEnough || this.waiters.size || this.isClosing) {
       this.pump();
     } else if (this.timer === undefined) {
       // Nothing of ours keeps the process alive; its end is seen to below.
@@ -91,11 +97,12 @@ class Outbox {
     let bytes = 0;
     let count = 0;
     while (count < this.queue.length && count < this.batchRecords) {
-      bytes += Buffer.byteLength(this.queue[count]);
-      if (count && bytes > this.batchBytes) break;
+      if (count && bytes + this.queue[count].bytes > this.batchBytes) break;
+      bytes += this.queue[count].bytes;
       count += 1;
     }
-    const lines = this.queue.splice(0, count);
+    const lines = this.queue.splice(0, count).map(({ line }) => line);
+    this.queueBytes -= bytes;
     this.inFlight = lines.length;
     return lines;
   }
@@ -112,6 +119,8 @@ class Outbox {
       } catch (error) {
         outcome = { retry: lines, why: String(error) };
       }
+      // A sender of the caller's own may return nothing.
+      outcome ??= { retry: lines, why: 'the sender said nothing of it' };
       const { retry = [], rejected = 0, why = '', wait = 0 } = outcome;
       this.settle({ sent: lines.length - retry.length - rejected, rejected });
       if (rejected) this.warn('rejected', `${rejected} events were refused for good: ${why}`);
@@ -180,6 +189,7 @@ class Outbox {
       this.counts.closed += left;
       this.settled += left;
       this.queue = [];
+      this.queueBytes = 0;
       this.inFlight = 0;
       this.wakePause?.();
       this.notify();

@@ -132,6 +132,24 @@ test('a full queue drops and counts', () => withServer([], async (server) => {
   await hook.close();
 }));
 
+test('large values fill the queue by their bytes', () => withServer([], async (server) => {
+  server.hold();
+  const hook = make(new HttpSender({ url: server.url }), { capacityBytes: 1_000_000, batchBytes: 200_000 });
+  record(hook, 'x'.repeat(2_000_000));
+  assert.equal(balanced(hook).droppedFull, 1, 'it alone is too much');
+  const value = { k: numbers(100).map(() => 'ü'.repeat(500)) };
+  record(hook, ...numbers(50).map(() => value));
+  assert.deepEqual([balanced(hook).pending, balanced(hook).droppedFull], [9, 42]);
+  record(hook, 1);
+  assert.equal(balanced(hook).pending, 10, 'a small one has room');
+  server.release();
+  assert.equal(await hook.flush(20_000), true);
+  record(hook, ...numbers(9).map(() => value));
+  assert.equal(await hook.close(20_000), true);
+  assert.equal(server.events().length, 19);
+  assert.ok(server.requests.every(({ body }) => body.length <= 200_000));
+}));
+
 test('the end has an end', () => withServer([], async (server) => {
   server.hold();
   const hook = make(new HttpSender({ url: server.url }), { batchRecords: 10 });
@@ -152,6 +170,15 @@ test('a bad event harms no neighbour', async () => {
   assert.equal(await hook.close(5000), true);
   assert.deepEqual(sent.map((line) => JSON.parse(line).flag_value), [1, 2]);
   assert.equal(balanced(hook).droppedInvalid, 2);
+});
+
+test('a sender that says nothing is asked again', async () => {
+  const sent = [];
+  const sender = { async send(lines) { return sent.push(...lines) > 1 ? {} : undefined; } };
+  const hook = make(sender);
+  record(hook, 1);
+  assert.equal(await hook.close(20_000), true);
+  assert.deepEqual([sent.length, balanced(hook).sent, hook.counters.retries], [2, 1, 1]);
 });
 
 /** Fails the entries and requests that it is told to. */

@@ -225,6 +225,109 @@ def test_a_bad_event_harms_no_neighbour(monkeypatch):
     assert balanced(hook).dropped_invalid == 1
 
 
+class Kept(Sender):
+    """Keeps what it is sent."""
+
+    def __init__(self):
+        self.lines = []
+
+    def send(self, lines, key):
+        self.lines.extend(lines)
+        return Outcome()
+
+
+class NoThreads:
+    """A machine that has no thread to give, until it has."""
+
+    def __init__(self, monkeypatch):
+        self.refused = 0
+        start = outbox.threading.Thread.start
+
+        def refuse(thread):
+            if thread.name != "lakeward-launchdarkly":
+                return start(thread)
+            self.refused += 1
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(outbox.threading.Thread, "start", refuse)
+        self.end = lambda: monkeypatch.setattr(outbox.threading.Thread, "start", start)
+
+
+def test_a_machine_without_threads_is_asked_again(monkeypatch, caplog):
+    machine, sender = NoThreads(monkeypatch), Kept()
+    hook = LakewardHook(sender)
+    record(hook, 1, 2, 3)
+    assert machine.refused == 3
+    assert hook.flush() is False, "it does not wait for what nobody sends"
+    counters = balanced(hook)
+    assert (counters.recorded, counters.pending, counters.dropped) == (3, 3, 0)
+    assert len([one for one in caplog.records if "no thread" in one.getMessage()]) == 1, "said once"
+    machine.end()
+    record(hook, 4)
+    assert hook.flush(20)
+    assert [json.loads(line)["flag_value"] for line in sender.lines] == [1, 2, 3, 4]
+    assert hook.close(20) and balanced(hook).sent == 4
+
+
+@pytest.mark.parametrize("later", [True, False])
+def test_the_end_of_a_machine_without_threads(monkeypatch, later):
+    machine, sender = NoThreads(monkeypatch), Kept()
+    hook = LakewardHook(sender)
+    record(hook, 1, 2)
+    if later:
+        machine.end()
+    start = time.monotonic()
+    assert hook.close(20) is later
+    assert time.monotonic() - start < 10
+    counters = balanced(hook)
+    assert (counters.sent, counters.dropped_closed, counters.pending) == ((2, 0, 0) if later else (0, 2, 0))
+    assert hook.close(20) and hook.flush(), "again is nothing more"
+
+
+def test_large_values_fill_the_queue_by_their_bytes(server):
+    there = server()
+    there.gate.clear()
+    hook = LakewardHook(HttpSender(there.url), capacity_bytes=1_000_000, batch_bytes=200_000, flush_interval=0.01)
+    record(hook, "x" * 2_000_000)
+    assert balanced(hook).dropped_full == 1, "it alone is too much"
+    value = {"k": ["x" * 1000] * 100}
+    record(hook, *(value for _ in range(50)))
+    counters = balanced(hook)
+    # Ten wait, and a batch is on its way.
+    assert 9 <= counters.pending <= 11 and counters.dropped_full == 51 - counters.pending
+    record(hook, 1)
+    assert balanced(hook).pending == counters.pending + 1, "a small one has room"
+    there.gate.set()
+    assert hook.flush(20)
+    record(hook, *(value for _ in range(9)))
+    assert hook.close(20)
+    assert len(there.events()) == balanced(hook).sent == counters.pending + 10
+    assert all(len(body) <= 200_000 for _, _, body in there.requests)
+
+
+def test_what_the_caller_changes_later_changes_no_event():
+    sender = Kept()
+    hook = LakewardHook(sender, flush_interval=60)
+    value = {"a": [1]}
+    record(hook, value)
+    value["a"].append(2)
+    assert hook.close(20)
+    assert json.loads(sender.lines[0])["flag_value"] == {"a": [1]}
+
+
+def test_a_sender_that_says_nothing_is_asked_again():
+    class Silent(Kept):
+        def send(self, lines, key):
+            outcome = super().send(lines, key)
+            return outcome if len(self.lines) > 1 else None
+
+    sender = Silent()
+    hook = LakewardHook(sender)
+    record(hook, 1)
+    assert hook.close(20)
+    assert len(sender.lines) == 2 and balanced(hook).retries == 1
+
+
 class Firehose:
     """Fails the entries and requests that it is told to."""
 

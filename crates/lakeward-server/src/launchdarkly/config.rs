@@ -27,7 +27,8 @@ pub struct LaunchDarklyConfig {
     /// Where requests are sent on to after their events are durable, for
     /// instance `https://events.launchdarkly.com`. Default nowhere. This is
     /// best effort, as it is between an SDK and LaunchDarkly: it delays and
-    /// fails no reply.
+    /// fails no reply. The requests have SDK keys: `https`, or `http` to this
+    /// machine.
     pub forward: Option<String>,
 }
 
@@ -55,21 +56,39 @@ impl LaunchDarklyConfig {
         if let Some(Err(error)) = self.diagnostics.as_deref().map(StreamName::new) {
             found.push(("diagnostics", error.to_string()));
         }
-        if let Some(text) = &self.forward
-            && base(text).is_none()
-        {
-            let problem = "this is an address such as `https://events.launchdarkly.com`";
-            found.push(("forward", String::from(problem)));
+        if let Some(Err(problem)) = self.forward.as_deref().map(base) {
+            found.push(("forward", problem.into()));
         }
         found
     }
 }
 
-/// The address to send on to; `None` if it is none.
-pub(super) fn base(text: &str) -> Option<Url> {
-    let url = Url::parse(text).ok()?;
-    let plain = url.query().is_none() && url.fragment().is_none() && url.has_host();
-    (matches!(url.scheme(), "http" | "https") && plain).then_some(url)
+/// The address to send on to. It is logged and every request has an SDK key, so
+/// it has no credentials of its own and no other machine hears it in plain text.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn base(text: &str) -> Result<Url, &'static str> {
+    let wrong = Err("this is an address such as `https://events.launchdarkly.com`");
+    let Ok(url) = Url::parse(text) else { return wrong };
+    if url.query().is_some() || url.fragment().is_some() || !url.has_host() {
+        return wrong;
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("no user or password in the address: SDKs send their keys themselves");
+    }
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if is_loopback(&url) => Ok(url),
+        "http" => Err("plain http to another machine would show it the SDK keys: use https"),
+        _ => wrong,
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -83,12 +102,26 @@ mod tests {
             config.problems().into_iter().map(|(path, _)| path).collect()
         };
         assert_eq!(problems(serde_json::json!({})), Vec::<&str>::new());
-        assert_eq!(problems(serde_json::json!({"forward": "https://events.launchdarkly.com"})).len(), 0);
+        for forward in
+            ["https://events.launchdarkly.com", "http://127.0.0.1:1", "http://[::1]:1/p", "http://localhost"]
+        {
+            assert_eq!(problems(serde_json::json!({"forward": forward})).len(), 0, "{forward}");
+        }
         let wrong = serde_json::json!({
             "stream": "a b", "sdk_keys": [""], "diagnostics": "", "forward": "events.launchdarkly.com",
         });
         assert_eq!(problems(wrong), ["stream", "sdk_keys", "diagnostics", "forward"]);
-        for forward in ["ftp://x", "https://x/?a=b", "file:///tmp", ""] {
+        for forward in [
+            "ftp://x",
+            "https://x/?a=b",
+            "file:///tmp",
+            "",
+            "http://events.launchdarkly.com",
+            "http://127.0.0.1.example.com",
+            "https://user:hush@host",
+            "https://user@host",
+            "http://:hush@127.0.0.1",
+        ] {
             assert_eq!(problems(serde_json::json!({"forward": forward})), ["forward"], "{forward}");
         }
     }

@@ -64,7 +64,8 @@ impl EventsDoor {
         let stream = |path, name: &str| StreamName::new(name).map_err(|error| (path, error.to_string()));
         let diagnostics =
             config.diagnostics.as_deref().map(|name| stream("diagnostics", name)).transpose()?;
-        let base = config.forward.as_deref().and_then(config::base);
+        let base = config.forward.as_deref().map(config::base).transpose();
+        let base = base.map_err(|problem| ("forward", problem.to_string()))?;
         let forward = base.map(Forward::start).transpose().map_err(|problem| ("forward", problem))?;
         let (forward, task) = forward.unzip();
         Ok((Self { stream: stream("stream", &config.stream)?, diagnostics, forward }, task))

@@ -14,7 +14,7 @@ _DEPTH_MAX = 64
 
 
 class Evaluation(NamedTuple):
-    """What the hook takes note of; the rest is made on another thread."""
+    """What the hook takes note of."""
 
     time: float
     flag_key: str

@@ -26,6 +26,8 @@ class Recorder:
         only
     :param capacity: how many events wait at most; further ones are dropped and
         counted
+    :param capacity_bytes: how many bytes of them wait at most, so that large
+        flag values do not fill the memory while the other side is away
     :param batch_records: how many are sent at once, at most 500
     :param batch_bytes: how many bytes are sent at once, at most 4 MiB
     :param flush_interval: seconds after which fewer are sent
@@ -40,17 +42,18 @@ class Recorder:
         private_attributes: Sequence[str] = (),
         all_attributes_private: bool = False,
         capacity: int = 10_000,
+        capacity_bytes: int = 64 << 20,
         batch_records: int = BATCH_RECORDS_MAX,
         batch_bytes: int = BATCH_BYTES_MAX,
         flush_interval: float = 1.0,
         exit_timeout: float = 5.0,
     ):
         self._in_experiment_only = in_experiment_only
-        schema = Schema(in_experiment_only, private_attributes, all_attributes_private)
+        self._schema = Schema(in_experiment_only, private_attributes, all_attributes_private)
         self._outbox = Outbox(
             sender,
-            schema.line,
             capacity,
+            capacity_bytes,
             min(batch_records, BATCH_RECORDS_MAX),
             min(batch_bytes, BATCH_BYTES_MAX),
             flush_interval,
@@ -61,13 +64,19 @@ class Recorder:
         """Takes note of an evaluation. Never waits, never raises."""
         try:
             reason = detail.reason or {}
-            if not self._in_experiment_only or is_in_experiment(reason):
-                now = time.time()
-                self._outbox.put(
-                    Evaluation(now, series.key, series.context, detail.value, detail.variation_index, reason)
-                )
+            if self._in_experiment_only and not is_in_experiment(reason):
+                return
+            now = time.time()
+            # Written now: contexts and values are the caller's, who may change
+            # them, and only of a line the size is known. It takes 15 to 30 µs,
+            # which another thread would take from this one as well.
+            line = self._schema.line(
+                Evaluation(now, series.key, series.context, detail.value, detail.variation_index, reason)
+            )
         except Exception as error:  # pylint: disable=broad-except
             self._outbox.invalid(error)
+            return
+        self._outbox.put(line)
 
     @property
     def dropped(self) -> int:

@@ -59,7 +59,7 @@ class Counters(NamedTuple):
     dropped: int
     #: Of these, those that are on their way.
     pending: int
-    #: Of the dropped: the queue was full.
+    #: Of the dropped: the queue was full, by events or by bytes.
     dropped_full: int
     #: Of the dropped: the other side refused them for good.
     dropped_rejected: int
@@ -72,21 +72,21 @@ class Counters(NamedTuple):
 
 
 class Outbox:
-    """Takes items without waiting and sends them from a thread of its own."""
+    """Takes lines without waiting and sends them from a thread of its own."""
 
     def __init__(
         self,
         sender: Sender,
-        line: Callable[[Any], bytes],
         capacity: int,
+        capacity_bytes: int,
         batch_records: int,
         batch_bytes: int,
         flush_interval: float,
         exit_timeout: float,
     ):
         self._sender = sender
-        self._line = line
         self._capacity = max(1, capacity)
+        self._capacity_bytes = capacity_bytes
         self._batch_records = max(1, batch_records)
         self._batch_bytes = batch_bytes
         self._flush_interval = flush_interval
@@ -97,7 +97,8 @@ class Outbox:
     def _start_anew(self) -> None:
         # A condition's lock is reentrant: a signal handler may evaluate flags.
         self._wake = threading.Condition()
-        self._queue: Deque[Any] = deque()
+        self._queue: Deque[bytes] = deque()
+        self._queue_bytes = 0
         self._thread: Optional[threading.Thread] = None
         self._oldest = 0.0
         self._in_flight = 0
@@ -110,25 +111,32 @@ class Outbox:
         self._full = self._rejected = self._closed = self._invalid = 0
         self._has_warned = set()
 
-    def put(self, item: Any) -> bool:
-        """Takes an item, or counts it as dropped. Never waits for the network."""
+    def put(self, line: bytes) -> bool:
+        """Takes a line, or counts it as dropped. Never waits for the network,
+        and raises nothing: what it took counts once."""
+        is_sent = True
         with self._wake:
             self._recorded += 1
             if self._closing:
                 self._closed += 1
                 return False
-            if len(self._queue) >= self._capacity:
+            is_full = self._queue_bytes + len(line) > self._capacity_bytes
+            if is_full or len(self._queue) >= self._capacity:
                 self._full += 1
                 return False
-            self._queue.append(item)
+            was = len(self._queue), self._queue_bytes
+            self._queue.append(line)
+            self._queue_bytes += len(line)
             self._taken += 1
-            if len(self._queue) == 1:
+            if was[0] == 0:
                 self._oldest = time.monotonic()
             if self._thread is None:
-                self._start_thread()
-            elif len(self._queue) in (1, self._batch_records):
+                is_sent = self._start_thread()
+            elif was[0] in (0, self._batch_records - 1) or was[1] < self._batch_bytes <= self._queue_bytes:
                 self._wake.notify_all()
-            return True
+        if not is_sent:
+            self._warn("thread", "no thread can be started: events wait for the next attempt")
+        return True
 
     def invalid(self, error: Exception) -> None:
         """Counts what could not even be put."""
@@ -137,21 +145,31 @@ class Outbox:
             self._invalid += 1
         self._warn("invalid", "an event could not be written as JSON: %r", error)
 
-    def _start_thread(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="lakeward-launchdarkly", daemon=True)
-        self._thread.start()
+    def _start_thread(self) -> bool:
+        """Whether there is one now. A machine may have no thread to give, for a
+        while: what was put waits, and the next one asks again."""
+        thread = threading.Thread(target=self._run, name="lakeward-launchdarkly", daemon=True)
+        try:
+            thread.start()
+        except Exception:  # pylint: disable=broad-except
+            return False
+        self._thread = thread
         processes = sys.modules.get("multiprocessing")
         if processes is not None and processes.parent_process() is not None:
             # Such a process ends without `atexit`.
             from multiprocessing.util import Finalize
 
             Finalize(None, self.close_at_exit, exitpriority=1)
+        return True
 
     def flush(self, timeout: Optional[float]) -> bool:
         """Waits until all that was put before is sent or dropped; whether it is."""
         end = float("inf") if timeout is None else time.monotonic() + timeout
         with self._wake:
             target = self._taken
+            if self._queue and self._thread is None and not self._start_thread():
+                # Nobody would ever wake us.
+                return False
             self._flushing += 1
             self._wake.notify_all()
             try:
@@ -168,6 +186,8 @@ class Outbox:
         """Sends what is left within ``timeout`` seconds; whether all got through."""
         timeout = self._exit_timeout if timeout is None else timeout
         with self._wake:
+            if self._queue and self._thread is None and not self._closing:
+                self._start_thread()
             thread = self._thread
             if not self._closing:
                 self._closing = True
@@ -184,6 +204,7 @@ class Outbox:
                 self._closed += left
                 self._settled += left
                 self._queue.clear()
+                self._queue_bytes = 0
                 self._in_flight = 0
                 self._wake.notify_all()
         if left:
@@ -216,51 +237,36 @@ class Outbox:
 
     def _run(self) -> None:
         while True:
-            items = self._take()
-            if items is None:
+            batch = self._take()
+            # What is left after a failure is counted by `close`.
+            if batch is None or not self._deliver(batch):
                 return
-            for batch in self._batches(items):
-                if not self._deliver(batch):
-                    # What is left is counted by `close`.
-                    return
 
-    def _take(self) -> Optional[List[Any]]:
-        """The next items, when there are enough or they are old enough."""
+    def _take(self) -> Optional[List[bytes]]:
+        """The next batch, when there is enough or it is old enough."""
         with self._wake:
             while True:
                 if self._queue:
                     age = time.monotonic() - self._oldest
                     is_due = self._closing or self._flushing or age >= self._flush_interval
-                    if is_due or len(self._queue) >= self._batch_records:
+                    if is_due or len(self._queue) >= self._batch_records or self._queue_bytes >= self._batch_bytes:
                         break
                     self._wake.wait(self._flush_interval - age)
                 elif self._closing:
                     return None
                 else:
                     self._wake.wait()
-            items = [self._queue.popleft() for _ in range(min(len(self._queue), self._batch_records))]
+            batch = [self._queue.popleft()]
+            size = len(batch[0])
+            while self._queue and len(batch) < self._batch_records:
+                if size + len(self._queue[0]) > self._batch_bytes:
+                    break
+                size += len(self._queue[0])
+                batch.append(self._queue.popleft())
+            self._queue_bytes -= size
             self._oldest = time.monotonic()
-            self._in_flight = len(items)
-            return items
-
-    def _batches(self, items: List[Any]):
-        """The items as lines, in batches that are not too long."""
-        batch: List[bytes] = []
-        size = 0
-        for item in items:
-            try:
-                line = self._line(item)
-            except Exception as error:  # pylint: disable=broad-except
-                self._settle(invalid=1)
-                self._warn("invalid", "an event could not be written as JSON: %r", error)
-                continue
-            if batch and size + len(line) > self._batch_bytes:
-                yield batch
-                batch, size = [], 0
-            batch.append(line)
-            size += len(line)
-        if batch:
-            yield batch
+            self._in_flight = len(batch)
+            return batch
 
     def _deliver(self, lines: Sequence[bytes]) -> bool:
         """Sends a batch, again and again until it is there or refused; whether
@@ -272,6 +278,8 @@ class Outbox:
                 outcome = self._sender.send(lines, key)
             except Exception as error:  # pylint: disable=broad-except
                 outcome = Outcome(retry=lines, why=repr(error))
+            if not isinstance(outcome, Outcome):
+                outcome = Outcome(retry=lines, why=f"the sender returned {type(outcome).__name__} and no Outcome")
             done = len(lines) - len(outcome.retry)
             self._settle(sent=done - outcome.rejected, rejected=outcome.rejected)
             if outcome.rejected:
@@ -304,14 +312,13 @@ class Outbox:
                 self._wake.wait(min(end, self._deadline) - now)
         return False
 
-    def _settle(self, sent: int = 0, rejected: int = 0, invalid: int = 0) -> None:
+    def _settle(self, sent: int = 0, rejected: int = 0) -> None:
         with self._wake:
             if self._is_abandoned:
                 return
             self._sent += sent
             self._rejected += rejected
-            self._invalid += invalid
-            done = sent + rejected + invalid
+            done = sent + rejected
             self._in_flight -= done
             self._settled += done
             self._wake.notify_all()
