@@ -18,8 +18,9 @@ use crate::intake::AcceptError;
 pub struct StreamSpec {
     /// Its name.
     pub name: StreamName,
-    /// How long readers are promised the records; `None` keeps settled records
-    /// for the journal's own retention, if there is room.
+    /// How long its maker promises readers the records; `None` keeps settled
+    /// records for the journal's own retention, if there is room. What the
+    /// configuration promises is not stored here: it can be lowered there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Duration>,
     /// Whether it exists without a pipeline.
@@ -93,7 +94,7 @@ impl Streams {
         seen_through(async move { shared.remove_stream(&name).await }).await
     }
 
-    /// What is kept of a stream, if it exists.
+    /// What is kept of a stream, if it exists: nothing of the configuration's.
     ///
     /// # Errors
     /// [`ControlError::NotFound`], or [`ControlError::Failed`] if the ledger
@@ -104,9 +105,14 @@ impl Streams {
         }
         let wanted = name.clone();
         let stored = self.shared.on_ledger(move |ledger| ledger.stream(&wanted)).await?;
-        let mut spec = stored.unwrap_or_else(|| StreamSpec::new(name.clone()));
-        spec.retention = spec.retention.max(self.shared.configured_retention(name));
-        Ok(spec)
+        Ok(stored.unwrap_or_else(|| StreamSpec::new(name.clone())))
+    }
+
+    /// The retention that the configuration gives a stream. Readers are promised
+    /// the longer of it and of what is kept ([`StreamSpec::retention`]).
+    #[must_use]
+    pub fn configured_retention(&self, name: &StreamName) -> Option<Duration> {
+        self.shared.configured_retention(name)
     }
 
     /// The streams that there are, by name.
@@ -273,7 +279,7 @@ impl Shared {
             ledger.put_stream(&StreamSpec { made, removing: false, ..spec })
         })
         .await?;
-        self.retention.promise(&name, retention);
+        self.retention.promise(&name, retention.max(self.configured_retention(&name)));
         Ok(())
     }
 
