@@ -269,7 +269,9 @@ impl Shared {
     }
 
     async fn update_stream(&self, spec: StreamSpec) -> Result<(), ControlError> {
-        let _one_at_a_time = self.changes.lock().await;
+        // Not `changes`: a stream that is being made is not there yet, and one
+        // that is being removed is not there any more.
+        let _one_at_a_time = self.kept_of_streams.lock().await;
         if !self.has_stream(&spec.name) {
             return Err(ControlError::NotFound(spec.name.to_string()));
         }
@@ -302,18 +304,22 @@ impl Shared {
     /// Removes a stream durably: once this was begun, it ends, if need be at the
     /// next start.
     pub(crate) async fn remove_with_records(&self, name: &StreamName) -> Result<(), ControlError> {
-        let stream = name.clone();
-        self.on_ledger(move |ledger| {
-            let spec = ledger.stream(&stream)?.unwrap_or_else(|| StreamSpec::new(stream));
-            ledger.put_stream(&StreamSpec { removing: true, ..spec })
-        })
-        .await?;
+        {
+            let _one_at_a_time = self.kept_of_streams.lock().await;
+            let stream = name.clone();
+            self.on_ledger(move |ledger| {
+                let spec = ledger.stream(&stream)?.unwrap_or_else(|| StreamSpec::new(stream));
+                ledger.put_stream(&StreamSpec { removing: true, ..spec })
+            })
+            .await?;
+            // From here on no update undoes it.
+            self.drop_stream(name);
+        }
         self.finish_removal(name).await
     }
 
     /// Removes a stream's records, and then all that is known of it.
     async fn finish_removal(&self, name: &StreamName) -> Result<(), ControlError> {
-        self.drop_stream(name);
         let (journal, stream) = (self.journal.clone(), name.clone());
         blocking(move || journal.remove(&stream))
             .await?
