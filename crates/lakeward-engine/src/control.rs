@@ -22,11 +22,12 @@ pub struct Control {
 /// Why a change was not made. Nothing changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ControlError {
-    /// A pipeline of that name exists: choose another, or update it.
-    #[error("a pipeline named {0} exists already")]
+    /// What was to be made, a pipeline or a stream, exists: choose another name,
+    /// or update it.
+    #[error("a pipeline or a stream named {0} exists already")]
     Exists(String),
-    /// There is no such pipeline.
-    #[error("there is no pipeline named {0}")]
+    /// There is no pipeline or no stream of that name.
+    #[error("there is no pipeline or stream named {0}")]
     NotFound(String),
     /// The pipeline comes from the configuration file: change it there.
     #[error("pipeline {0} comes from the configuration file; change it there")]

@@ -156,6 +156,7 @@ impl Engine {
             streams: RwLock::default(),
             configured_streams: RwLock::default(),
             changes: tokio::sync::Mutex::default(),
+            kept_of_streams: tokio::sync::Mutex::default(),
             sources: Sources::default(),
             draining: CancellationToken::new(),
         });
@@ -282,6 +283,9 @@ pub(crate) struct Shared {
     /// Held while pipelines and streams are made, changed or removed: one at a
     /// time.
     pub(crate) changes: tokio::sync::Mutex<()>,
+    /// Held while what is kept of a stream changes, and for no longer than that
+    /// takes: `changes` waits for pipelines, and puts wait for this one.
+    pub(crate) kept_of_streams: tokio::sync::Mutex<()>,
     pub(crate) sources: Sources,
     draining: CancellationToken,
 }

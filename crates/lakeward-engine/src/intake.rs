@@ -30,8 +30,8 @@ pub struct Accepted {
 /// said otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AcceptError {
-    /// No pipeline delivers this stream: the client has the wrong name, or the
-    /// pipeline must be configured first.
+    /// There is no such stream: the client has the wrong name, or the stream or
+    /// a pipeline that delivers it must be made or configured first.
     #[error("there is no stream {0}")]
     UnknownStream(StreamName),
     /// The journal has reached its limit: the client tries again later.

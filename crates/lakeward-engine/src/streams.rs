@@ -18,8 +18,9 @@ use crate::intake::AcceptError;
 pub struct StreamSpec {
     /// Its name.
     pub name: StreamName,
-    /// How long readers are promised the records; `None` keeps settled records
-    /// for the journal's own retention, if there is room.
+    /// How long its maker promises readers the records; `None` keeps settled
+    /// records for the journal's own retention, if there is room. What the
+    /// configuration promises is not stored here: it can be lowered there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Duration>,
     /// Whether it exists without a pipeline.
@@ -93,7 +94,7 @@ impl Streams {
         seen_through(async move { shared.remove_stream(&name).await }).await
     }
 
-    /// What is kept of a stream, if it exists.
+    /// What is kept of a stream, if it exists: nothing of the configuration's.
     ///
     /// # Errors
     /// [`ControlError::NotFound`], or [`ControlError::Failed`] if the ledger
@@ -104,9 +105,14 @@ impl Streams {
         }
         let wanted = name.clone();
         let stored = self.shared.on_ledger(move |ledger| ledger.stream(&wanted)).await?;
-        let mut spec = stored.unwrap_or_else(|| StreamSpec::new(name.clone()));
-        spec.retention = spec.retention.max(self.shared.configured_retention(name));
-        Ok(spec)
+        Ok(stored.unwrap_or_else(|| StreamSpec::new(name.clone())))
+    }
+
+    /// The retention that the configuration gives a stream. Readers are promised
+    /// the longer of it and of what is kept ([`StreamSpec::retention`]).
+    #[must_use]
+    pub fn configured_retention(&self, name: &StreamName) -> Option<Duration> {
+        self.shared.configured_retention(name)
     }
 
     /// The streams that there are, by name.
@@ -276,7 +282,9 @@ impl Shared {
     }
 
     async fn update_stream(&self, spec: StreamSpec) -> Result<(), ControlError> {
-        let _one_at_a_time = self.changes.lock().await;
+        // Not `changes`: a stream that is being made is not there yet, and one
+        // that is being removed is not there any more.
+        let _one_at_a_time = self.kept_of_streams.lock().await;
         if !self.has_stream(&spec.name) {
             return Err(ControlError::NotFound(spec.name.to_string()));
         }
@@ -286,7 +294,7 @@ impl Shared {
             ledger.put_stream(&StreamSpec { made, removing: false, ..spec })
         })
         .await?;
-        self.retention.promise(&name, retention);
+        self.retention.promise(&name, retention.max(self.configured_retention(&name)));
         Ok(())
     }
 
@@ -309,18 +317,22 @@ impl Shared {
     /// Removes a stream durably: once this was begun, it ends, if need be at the
     /// next start.
     pub(crate) async fn remove_with_records(&self, name: &StreamName) -> Result<(), ControlError> {
-        let stream = name.clone();
-        self.on_ledger(move |ledger| {
-            let spec = ledger.stream(&stream)?.unwrap_or_else(|| StreamSpec::new(stream));
-            ledger.put_stream(&StreamSpec { removing: true, ..spec })
-        })
-        .await?;
+        {
+            let _one_at_a_time = self.kept_of_streams.lock().await;
+            let stream = name.clone();
+            self.on_ledger(move |ledger| {
+                let spec = ledger.stream(&stream)?.unwrap_or_else(|| StreamSpec::new(stream));
+                ledger.put_stream(&StreamSpec { removing: true, ..spec })
+            })
+            .await?;
+            // From here on no update undoes it.
+            self.drop_stream(name);
+        }
         self.finish_removal(name).await
     }
 
     /// Removes a stream's records, and then all that is known of it.
     async fn finish_removal(&self, name: &StreamName) -> Result<(), ControlError> {
-        self.drop_stream(name);
         let (journal, stream) = (self.journal.clone(), name.clone());
         blocking(move || journal.remove(&stream))
             .await?

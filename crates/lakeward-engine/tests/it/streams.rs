@@ -72,6 +72,37 @@ async fn what_a_front_door_keeps_goes_with_the_pipelines_stream() {
     assert!(engine.drain(Duration::from_secs(10)).await);
 }
 
+/// Updates do not wait for changes of pipelines, and yet bring nothing back that
+/// a removal took away.
+#[tokio::test(flavor = "multi_thread")]
+async fn updates_while_a_stream_is_removed() {
+    let state = tempfile::tempdir().unwrap();
+    let lakes = Lakes::new(&["lake"]);
+    let engine = open(state.path(), &lakes, vec![]).await;
+    for _ in 0..10 {
+        engine.control().create(pipeline("p", "events", "lake")).await.unwrap();
+        let streams = engine.streams();
+        let (begun, first) = tokio::sync::oneshot::channel();
+        let updates = tokio::spawn(async move {
+            let kept = StreamSpec { owner: Some(serde_json::json!(1)), ..StreamSpec::new(name("events")) };
+            streams.update(kept.clone()).await.unwrap();
+            begun.send(()).unwrap();
+            loop {
+                if let Err(error) = streams.update(kept.clone()).await {
+                    return error;
+                }
+            }
+        });
+        first.await.unwrap();
+        engine.control().delete("p").await.unwrap();
+        assert_eq!(updates.await.unwrap(), ControlError::NotFound("events".into()));
+        engine.control().create(pipeline("p", "events", "lake")).await.unwrap();
+        assert_eq!(engine.streams().get(&name("events")).await.unwrap(), StreamSpec::new(name("events")));
+        engine.control().delete("p").await.unwrap();
+    }
+    assert!(engine.drain(Duration::from_secs(10)).await);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_configured_stream_is_not_removed() {
     let state = tempfile::tempdir().unwrap();

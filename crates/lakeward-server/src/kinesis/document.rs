@@ -113,8 +113,10 @@ impl Document {
 #[derive(Debug, Clone)]
 pub(super) struct State {
     pub(super) document: Document,
-    /// What readers are promised.
+    /// What a client asked for; the only one that is stored.
     pub(super) retention: Option<Duration>,
+    /// What the configuration gives.
+    pub(super) configured: Option<Duration>,
     pub(super) routes: Routes,
 }
 
@@ -126,18 +128,18 @@ struct Owner {
 }
 
 impl State {
-    pub(super) fn new(document: Document, retention: Option<Duration>) -> Self {
+    pub(super) fn new(document: Document, retention: Option<Duration>, configured: Option<Duration>) -> Self {
         let routes = Routes::new(&document.shards);
-        Self { document, retention, routes }
+        Self { document, retention, configured, routes }
     }
 
     /// What is stored of a stream, if it is of this incarnation.
-    pub(super) fn of(spec: &StreamSpec, incarnation: Uuid) -> Option<Self> {
+    pub(super) fn of(spec: &StreamSpec, configured: Option<Duration>, incarnation: Uuid) -> Option<Self> {
         let Owner { mut kinesis } = Owner::deserialize(spec.owner.as_ref()?).ok()?;
         if kinesis.incarnation.is_nil() {
             kinesis.incarnation = incarnation;
         }
-        (kinesis.incarnation == incarnation).then(|| Self::new(kinesis, spec.retention))
+        (kinesis.incarnation == incarnation).then(|| Self::new(kinesis, spec.retention, configured))
     }
 
     /// What is stored.
@@ -147,8 +149,13 @@ impl State {
         StreamSpec { retention: self.retention, owner: Some(owner), ..StreamSpec::new(name.clone()) }
     }
 
-    pub(super) fn retention_or_default(&self) -> Duration {
-        self.retention.unwrap_or(RETENTION_DEFAULT)
+    /// What readers are promised.
+    fn promised(&self) -> Option<Duration> {
+        self.retention.max(self.configured)
+    }
+
+    fn retention_or_default(&self) -> Duration {
+        self.promised().unwrap_or(RETENTION_DEFAULT)
     }
 
     pub(super) fn retention_hours(&self) -> u64 {
@@ -158,7 +165,7 @@ impl State {
     /// Records that came before this are not shown. Nothing is hidden of a
     /// stream that nobody gave a retention.
     pub(super) fn readable_from(&self, now: Timestamp) -> Timestamp {
-        let horizon = self.retention.map_or(i64::MIN, |_| self.horizon(now).0);
+        let horizon = self.promised().map_or(i64::MIN, |_| self.horizon(now).0);
         Timestamp(horizon.max(self.document.expired_before.0))
     }
 

@@ -104,7 +104,7 @@ impl Lives {
         match self.ensure(name).await {
             Err(NoStream::Unknown) => {
                 // Stored in one step with the stream.
-                let state = State::new(document.clone(), Some(RETENTION_DEFAULT));
+                let state = State::new(document.clone(), Some(RETENTION_DEFAULT), None);
                 match self.streams.create(state.spec(name)).await {
                     Ok(()) | Err(ControlError::Exists(_)) => {}
                     Err(error) => return Err(error.into()),
@@ -135,7 +135,10 @@ impl Lives {
     pub(super) async fn peek(&self, name: &StreamName) -> Option<State> {
         match self.known(name) {
             Some(live) => Some(live.state.read().await.clone()),
-            None => State::of(&self.streams.get(name).await.ok()?, self.streams.incarnation(name)?),
+            None => {
+                let configured = self.streams.configured_retention(name);
+                State::of(&self.streams.get(name).await.ok()?, configured, self.streams.incarnation(name)?)
+            }
         }
     }
 
@@ -163,13 +166,14 @@ impl Lives {
             Err(error) => return Err(error.into()),
         };
         let incarnation = self.streams.incarnation(name).ok_or(NoStream::Unknown)?;
-        let state = match State::of(&spec, incarnation) {
+        let configured = self.streams.configured_retention(name);
+        let state = match State::of(&spec, configured, incarnation) {
             Some(state) => state,
             None => {
                 let shards = self.configured.get(name.as_str()).copied().unwrap_or(1);
                 let first_met = || Document::new(Mode::Provisioned, shards, self.clock.now());
                 let document = Document { incarnation, ..made.unwrap_or_else(first_met) };
-                let state = State::new(document, spec.retention);
+                let state = State::new(document, spec.retention, configured);
                 self.streams.update(state.spec(name)).await?;
                 state
             }
@@ -202,7 +206,7 @@ impl Lives {
             let answer = change(Change { state: &mut next, end, now })?;
             let horizon = next.horizon(now);
             next.document.shards.prune(horizon);
-            let next = State::new(next.document, next.retention);
+            let next = State::new(next.document, next.retention, next.configured);
             if next.document != state.document || next.retention != state.retention {
                 if let Err(error) = streams.update(next.spec(&live.name)).await {
                     // What is stored now is not known: it is read again.

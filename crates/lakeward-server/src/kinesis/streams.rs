@@ -286,12 +286,21 @@ impl Api {
                         target.name
                     )));
                 }
+                let wanted = Duration::from_secs(hours * 3600);
+                if let Some(configured) = change.state.configured.filter(|configured| !up && wanted < *configured) {
+                    return Err(Fault::invalid_argument(format!(
+                        "Requested retention period ({hours} hours) for stream {} can not be shorter than the one \
+                         that Lakeward's configuration gives it ({} hours). Lower it there.",
+                        target.name,
+                        configured.as_secs().div_ceil(3600)
+                    )));
+                }
                 if up {
                     // What has expired stays so.
                     let readable_from = change.state.readable_from(change.now);
                     change.state.document.expired_before = readable_from.max(lakeward_model::Timestamp(0));
                 }
-                change.state.retention = Some(Duration::from_secs(hours * 3600));
+                change.state.retention = Some(wanted);
                 Ok(json!({}))
             })
             .await

@@ -113,9 +113,17 @@ pub(super) fn dry_run() -> Fault {
 
 /// Why nothing was put.
 enum Failed {
-    RecordTooLarge { number: usize, call: Call, limit: usize },
+    RecordTooLarge {
+        number: usize,
+        call: Call,
+        limit: usize,
+    },
     Accept(AcceptError),
+    /// What the first try stored cannot be read.
     Read(String),
+    /// The first try was throttled in part and went through while this retry was
+    /// under way: the next retry finds its answer.
+    Overtaken,
 }
 
 impl Failed {
@@ -143,6 +151,7 @@ impl Failed {
                 tracing::error!(stream = names.stream, cause, "a put failed");
                 Fault::internal()
             }
+            Self::Overtaken => Fault::slow_down(None),
         }
     }
 }
@@ -181,9 +190,7 @@ impl Work {
             Ok(accepted) if accepted.count as usize == expected && expected == hashes.len() => {
                 done(at_that_time(accepted.first, &hashes, &state.document.shards, &routed))
             }
-            // The first try went through a moment ago, throttled in part: the
-            // next retry finds its answer.
-            Ok(_) => Err(Failed::Read(String::from("a retry came before its first try was answered"))),
+            Ok(_) => Err(Failed::Overtaken),
             Err(AcceptError::Full { .. }) if self.call == Call::Many => {
                 done(vec![Outcome::Full; hashes.len()])
             }

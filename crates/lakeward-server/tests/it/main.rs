@@ -8,6 +8,7 @@ mod delivery;
 mod events;
 mod harness;
 mod kinesis;
+mod kinesis_retention;
 mod launchdarkly;
 mod processors;
 mod puts;

@@ -78,7 +78,11 @@ fn refused() -> (u16, Value) {
 
 fn name_of<'a>(name: &'a str, input: &'a Value) -> &'a str {
     let name = name.trim();
-    if name.starts_with('#') { input["ExpressionAttributeNames"][name].as_str().expect("a name") } else { name }
+    if name.starts_with('#') {
+        input["ExpressionAttributeNames"][name].as_str().expect("a name")
+    } else {
+        name
+    }
 }
 
 fn holds(row: &Map<String, Value>, input: &Value) -> bool {

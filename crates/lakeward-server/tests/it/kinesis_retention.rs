@@ -1,0 +1,56 @@
+//! Retention that the configuration gives, and retention that clients ask for.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use lakeward_engine::StreamSpec;
+use lakeward_model::StreamName;
+use serde_json::json;
+
+use crate::harness::{Server, Setup, ask, refused, start};
+
+/// A server whose configuration gives the stream `conf` so many hours.
+async fn configured(dir: &Path, hours: u64) -> Server {
+    let retention = Some(Duration::from_secs(hours * 3600));
+    let streams = vec![StreamSpec { retention, ..StreamSpec::new(StreamName::new("conf").unwrap()) }];
+    start(dir, Setup { streams, ..Setup::default() }).await
+}
+
+async fn hours(addr: SocketAddr) -> u64 {
+    let described = ask(addr, "DescribeStreamSummary", &json!({"StreamName": "conf"})).await;
+    described["StreamDescriptionSummary"]["RetentionPeriodHours"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn the_configured_retention_is_a_lower_bound_and_can_be_lowered() {
+    let dir = tempfile::tempdir().unwrap();
+    let change = |hours: u64| json!({"StreamName": "conf", "RetentionPeriodHours": hours});
+    let server = configured(dir.path(), 72).await;
+    assert_eq!(hours(server.addr).await, 72);
+    // Changes of other things do not keep it either.
+    ask(server.addr, "AddTagsToStream", &json!({"StreamName": "conf", "Tags": {"a": "1"}})).await;
+    let (kind, message) = refused(server.addr, "DecreaseStreamRetentionPeriod", &change(48)).await;
+    assert_eq!(
+        (kind.as_str(), message.as_str()),
+        (
+            "InvalidArgumentException",
+            "Requested retention period (48 hours) for stream conf can not be shorter than the one that Lakeward's \
+             configuration gives it (72 hours). Lower it there."
+        )
+    );
+    server.stop().await;
+
+    let server = configured(dir.path(), 48).await;
+    assert_eq!(hours(server.addr).await, 48, "it was lowered where it was set");
+    ask(server.addr, "IncreaseStreamRetentionPeriod", &change(100)).await;
+    let (_, message) = refused(server.addr, "DecreaseStreamRetentionPeriod", &change(24)).await;
+    assert!(message.contains("(48 hours)"), "{message}");
+    server.stop().await;
+
+    let server = configured(dir.path(), 24).await;
+    assert_eq!(hours(server.addr).await, 100, "what a client asked for stays");
+    ask(server.addr, "DecreaseStreamRetentionPeriod", &change(24)).await;
+    assert_eq!(hours(server.addr).await, 24);
+    server.stop().await;
+}
