@@ -102,11 +102,11 @@ impl Group {
 
     /// Lets a request wait for another one of the group with the same key; it
     /// comes back if there is none.
-    pub(crate) fn follow(&mut self, request: Request) -> Result<(), Request> {
-        let Origin::Push(Some(key)) = &request.origin else { return Err(request) };
-        let Some(&leader) = self.keys.get(key) else { return Err(request) };
+    pub(crate) fn follow(&mut self, request: Request) -> Option<Request> {
+        let Origin::Push(Some(key)) = &request.origin else { return Some(request) };
+        let Some(&leader) = self.keys.get(key) else { return Some(request) };
         self.followers.push((leader, request.reply));
-        Ok(())
+        None
     }
 
     /// Encodes a request as the next frame.

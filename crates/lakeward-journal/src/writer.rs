@@ -142,7 +142,7 @@ impl Writer {
             let _ = request.reply.send(Ok(answer));
             return;
         }
-        let Err(request) = self.group.follow(request) else { return };
+        let Some(request) = self.group.follow(request) else { return };
         if self.group.is_full() {
             self.commit();
         }

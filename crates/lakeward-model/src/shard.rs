@@ -137,10 +137,10 @@ fn combine(high: u128, low: u128) -> Option<(u128, u128)> {
     let (a0, a1) = (high & MASK, high >> 64);
     let (b0, b1) = (HALF & MASK, HALF >> 64);
     let mut limbs = [0_u128; 4];
-    limbs[0] = (a0 * b0 & MASK) + (low & MASK);
-    limbs[1] = (a0 * b0 >> 64) + (a0 * b1 & MASK) + (a1 * b0 & MASK) + (low >> 64);
-    limbs[2] = (a0 * b1 >> 64) + (a1 * b0 >> 64) + (a1 * b1 & MASK);
-    limbs[3] = a1 * b1 >> 64;
+    limbs[0] = ((a0 * b0) & MASK) + (low & MASK);
+    limbs[1] = ((a0 * b0) >> 64) + ((a0 * b1) & MASK) + ((a1 * b0) & MASK) + (low >> 64);
+    limbs[2] = ((a0 * b1) >> 64) + ((a1 * b0) >> 64) + ((a1 * b1) & MASK);
+    limbs[3] = (a1 * b1) >> 64;
     for i in 0..3 {
         limbs[i + 1] += limbs[i] >> 64;
         limbs[i] &= MASK;

@@ -8,13 +8,13 @@ use lakeward_model::{Offset, Origin, StreamName, Timestamp};
 use crate::bench::{Lakes, open, options, pipeline, record, send, wait_for};
 
 fn name(text: &str) -> StreamName {
-    StreamName::new(text).unwrap()
+    StreamName::new(text).expect("a stream name")
 }
 
 async fn texts(engine: &Engine, stream: &str, from: u64) -> Vec<String> {
-    let blocks = engine.streams().read(&name(stream), Offset(from), 1 << 20).await.unwrap();
+    let blocks = engine.streams().read(&name(stream), Offset(from), 1 << 20).await.expect("it is read");
     let records = blocks.iter().flat_map(|block| block.records.iter());
-    records.map(|record| String::from_utf8(record.to_vec()).unwrap()).collect()
+    records.map(|record| String::from_utf8_lossy(record).into_owned()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
