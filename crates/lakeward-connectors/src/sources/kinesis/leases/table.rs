@@ -16,7 +16,7 @@ use super::super::config::{KinesisConfig, KinesisConfigError, LeasesConfig};
 use super::super::cursor::{Position, ShardId, Start};
 use super::super::listing::Listed;
 use super::super::sequence::Sequence;
-use crate::aws_json::{AwsError, AwsJson, AwsService};
+use crate::aws_json::{AwsError, AwsJson, AwsProblem, AwsService};
 
 const SERVICE: AwsService =
     AwsService { name: "dynamodb", target: "DynamoDB_20120810", content_type: "application/x-amz-json-1.0" };
@@ -24,7 +24,10 @@ const SERVICE: AwsService =
 /// What KCL writes when a shard is read to its end.
 pub(super) const SHARD_END: &str = "SHARD_END";
 
-/// Most rows that are read of a table.
+/// What our claims' names begin with.
+const CLAIM: &str = "lakewardClaim_";
+
+/// Most rows that are read of a table; one with more is refused.
 const ROWS_MAX: usize = 20_000;
 
 /// How far a shard is processed, in KCL's words.
@@ -139,7 +142,16 @@ impl Table {
             let reply: Value = self.call("Scan", &input).await?;
             let items = reply["Items"].as_array().map(Vec::as_slice).unwrap_or_default();
             rows.extend(items.iter().filter_map(|item| self.row(item)));
-            match reply.get("LastEvaluatedKey").filter(|key| key.is_object() && rows.len() < ROWS_MAX) {
+            if rows.len() > ROWS_MAX {
+                return Err(AwsError::Answered(AwsProblem {
+                    call: "dynamodb Scan".into(),
+                    status: None,
+                    code: String::new(),
+                    message: format!("the table {} has more than {ROWS_MAX} leases", self.name),
+                    retry_after: None,
+                }));
+            }
+            match reply.get("LastEvaluatedKey").filter(|key| key.is_object()) {
                 Some(key) => input["ExclusiveStartKey"] = key.clone(),
                 None => return Ok(rows),
             }
