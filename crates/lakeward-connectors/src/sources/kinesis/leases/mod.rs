@@ -167,7 +167,7 @@ impl Leases {
             if row.owner.as_ref() != Some(&self.table.me) {
                 return Ok(row);
             }
-            if let Some(renewed) = self.table.renew(&row).await? {
+            if let Some(renewed) = self.table.renew(&row, false).await? {
                 return Ok(renewed);
             }
             match self.table.get(&row.shard).await? {
@@ -209,7 +209,7 @@ impl Leases {
     pub(super) async fn keep(&mut self, listing: &Listing) -> Result<(), AwsError> {
         // Also after a failure: the leases of others do not run away.
         self.due = Instant::now() + self.failover / 3;
-        self.held.renew().await?;
+        self.held.renew(true).await?;
         self.look().await?;
         self.make_missing(listing).await?;
         self.take().await?;

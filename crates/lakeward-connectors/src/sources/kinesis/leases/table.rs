@@ -223,9 +223,12 @@ impl Table {
         self.update(&row.shard, row.counter, change).await
     }
 
-    /// Says that we live. `None` if the lease is not as `row`, or not ours.
-    pub(super) async fn renew(&self, row: &Row) -> Result<Option<Row>, AwsError> {
-        let change = Change { condition: MINE, set: "SET leaseCounter = :next".into(), values: json!({}) };
+    /// Says that we live, and with `stored` that all we ever claimed is
+    /// appended. `None` if the lease is not as `row`, or not ours.
+    pub(super) async fn renew(&self, row: &Row, stored: bool) -> Result<Option<Row>, AwsError> {
+        let forget = if stored && row.claim.is_some() { " REMOVE #claim" } else { "" };
+        let set = format!("SET leaseCounter = :next{forget}");
+        let change = Change { condition: MINE, set, values: json!({}) };
         self.update(&row.shard, row.counter, change).await
     }
 
@@ -250,12 +253,12 @@ impl Table {
         self.update(&row.shard, row.counter, change).await
     }
 
-    /// Says that the shard is read to its end. `None` as for
-    /// [`claim`](Self::claim).
+    /// Says that the shard is read to its end and all of it appended. `None` as
+    /// for [`claim`](Self::claim).
     pub(super) async fn finish(&self, row: &Row, children: &[ShardId]) -> Result<Option<Row>, AwsError> {
         let mut change = Change {
             condition: MINE_AND_THERE,
-            set: format!("SET {MOVE}"),
+            set: format!("SET {MOVE}, #claim"),
             values: json!({
                 ":from": { "S": row.checkpoint.at }, ":fromPart": { "N": row.checkpoint.part.to_string() },
                 ":to": { "S": SHARD_END }, ":toPart": { "N": "0" },
@@ -263,7 +266,7 @@ impl Table {
             }),
         };
         if !children.is_empty() {
-            change.set = format!("SET childShardIds = :children, {MOVE}");
+            change.set = format!("SET childShardIds = :children, {MOVE}, #claim");
             change.values[":children"] = json!({ "SS": children });
         }
         self.update(&row.shard, row.counter, change).await
