@@ -242,11 +242,15 @@ impl Leases {
             if self.seen.contains_key(shard) || old.contains(shard) {
                 continue;
             }
-            // A shard that is made of one with a lease is newer than the start.
-            let is_child = listed.parents.iter().any(|parent| self.seen.contains_key(parent));
+            // A shard that is made of one with a lease is newer than the start,
+            // unless whoever made that lease died before it made this one: so
+            // it begins at the same instant, which changes nothing for one that
+            // is newer.
+            let family = listing.ancestors([shard]);
+            let parents = || family.iter().filter_map(|parent| self.seen.get(parent));
             let (checkpoint, instant) = match self.start {
-                Start::At(instant) if first || !is_child => (self.start_word, Some(instant)),
-                _ => ("TRIM_HORIZON", None),
+                Start::At(instant) if first || parents().next().is_none() => (self.start_word, Some(instant)),
+                _ => ("TRIM_HORIZON", parents().filter_map(|(row, _)| row.instant).min()),
             };
             self.table.create(shard, listed, checkpoint, instant).await?;
             made = true;

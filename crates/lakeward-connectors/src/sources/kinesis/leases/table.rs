@@ -5,7 +5,8 @@
 //! - `lakewardClaim_<worker>`: what that worker took last and may not have
 //!   appended yet; see the module above.
 //! - `lakewardTimestamp` (N, microseconds since 1970): the instant that a
-//!   checkpoint of `LATEST` or `AT_TIMESTAMP` means.
+//!   checkpoint of `LATEST` or `AT_TIMESTAMP` means; beside `TRIM_HORIZON`, the
+//!   same of the shard's parents.
 
 use std::time::Duration;
 
@@ -44,7 +45,7 @@ impl Checkpoint {
     /// Where reading goes on; `start` is what a time without an instant means.
     pub(super) fn position(&self, instant: Option<Timestamp>, start: Start) -> Option<Position> {
         match self.at.as_str() {
-            "TRIM_HORIZON" => Some(Position::At(Start::TrimHorizon)),
+            "TRIM_HORIZON" => Some(Position::At(instant.map_or(Start::TrimHorizon, Start::At))),
             "LATEST" | "AT_TIMESTAMP" => Some(Position::At(instant.map_or(start, Start::At))),
             SHARD_END => Some(Position::Finished),
             number => Some(Position::Inside(Sequence::new(number)?, self.part)),
