@@ -265,7 +265,7 @@ impl Reader {
         // Before anything else: what was lost, also if it is ours again since
         // and others read on meanwhile, is not read on from where we were.
         self.reading.retain(|shard, reading| leases.is_at(shard, &reading.position));
-        kept.map_err(failures::of_call)?;
+        kept.map_err(lease_failure)?;
         let held = leases.held();
         for shard in held {
             if self.reading.contains_key(&shard) {

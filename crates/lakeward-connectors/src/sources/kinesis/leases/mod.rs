@@ -146,7 +146,9 @@ impl Leases {
             renewal: JoinSet::new(),
         };
         let mut missing = Vec::new();
-        for row in all.table.rows().await? {
+        let rows = all.table.rows().await?;
+        all.check(&rows)?;
+        for row in rows {
             let row = all.fenced(row).await?;
             if let Some(claim) = &row.claim {
                 missing.extend(all.unappended(&row, claim, progress)?);
@@ -206,18 +208,34 @@ impl Leases {
     }
 
     /// Shows that we live, sees who else does, and takes what is ours to take.
-    pub(super) async fn keep(&mut self, listing: &Listing) -> Result<(), AwsError> {
+    /// All that was ever claimed must be appended.
+    pub(super) async fn keep(&mut self, listing: &Listing) -> Result<(), LeaseError> {
         // Also after a failure: the leases of others do not run away.
         self.due = Instant::now() + self.failover / 3;
         self.held.renew(true).await?;
         self.look().await?;
         self.make_missing(listing).await?;
         self.take().await?;
-        self.remove_old(listing).await
+        self.remove_old(listing).await?;
+        Ok(())
     }
 
-    async fn look(&mut self) -> Result<(), AwsError> {
+    /// A table belongs to one stream: a lease names the shard only.
+    fn check(&self, rows: &[Row]) -> Result<(), LeaseError> {
+        let other =
+            rows.iter().filter_map(|row| row.stream.as_ref()).find(|name| **name != self.table.stream);
+        match other {
+            Some(other) => Err(LeaseError::Strange(format!(
+                "the lease table {} is that of the stream {other}; give each stream a table of its own",
+                self.table.name
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), LeaseError> {
         let rows = self.table.rows().await?;
+        self.check(&rows)?;
         let now = Instant::now();
         let mut seen = BTreeMap::new();
         for row in rows {
@@ -234,7 +252,7 @@ impl Leases {
     /// whose descendants none has one. (A finished shard whose lease was
     /// removed has descendants with leases.) Parents first, so that a crash in
     /// between leaves the same rule true.
-    async fn make_missing(&mut self, listing: &Listing) -> Result<(), AwsError> {
+    async fn make_missing(&mut self, listing: &Listing) -> Result<(), LeaseError> {
         let old = listing.ancestors(self.seen.keys());
         let first = self.seen.is_empty();
         let mut made = false;

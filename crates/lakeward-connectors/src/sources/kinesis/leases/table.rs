@@ -1,9 +1,11 @@
 //! The lease table, laid out as KCL lays it out (awslabs/amazon-kinesis-client
-//! 2.x, `DynamoDBLeaseSerializer`), with two attributes of our own, which KCL
-//! leaves alone:
+//! 2.x, `DynamoDBLeaseSerializer`), with attributes of our own, which KCL leaves
+//! alone:
 //!
 //! - `lakewardClaim_<worker>`: what that worker took last and may not have
-//!   appended yet; see the module above.
+//!   appended yet; see the module above. It goes with the next renewal.
+//! - `lakewardStream`: whose shard it is. A shard's name is the same in every
+//!   stream.
 //! - `lakewardTimestamp` (N, microseconds since 1970): the instant that a
 //!   checkpoint of `LATEST` or `AT_TIMESTAMP` means; beside `TRIM_HORIZON`, the
 //!   same of the shard's parents.
@@ -72,6 +74,8 @@ pub(super) struct Row {
     pub(super) checkpoint: Checkpoint,
     pub(super) switches: u64,
     pub(super) instant: Option<Timestamp>,
+    /// The stream, unless KCL made the lease.
+    pub(super) stream: Option<String>,
     /// This worker's own.
     pub(super) claim: Option<Claim>,
 }
@@ -87,7 +91,9 @@ struct Change<'a> {
 #[derive(Debug)]
 pub(super) struct Table {
     client: AwsJson,
-    name: String,
+    pub(super) name: String,
+    /// The name of the stream whose shards are leased.
+    pub(super) stream: String,
     /// Who we are, as `leaseOwner`.
     pub(super) me: String,
     /// The name of our claims.
@@ -106,7 +112,9 @@ impl Table {
         let client = AwsJson::open(SERVICE, &config.dynamodb(leases), timeout)
             .map_err(|error| KinesisConfigError { setting: "leases", problem: error.to_string() })?;
         let name = leases.table.clone();
-        Ok(Self { client, name, me: format!("lakeward-{worker}"), claim: format!("lakewardClaim_{worker}") })
+        let stream = config.name().to_string();
+        let (me, claim) = (format!("lakeward-{worker}"), format!("{CLAIM}{worker}"));
+        Ok(Self { client, name, stream, me, claim })
     }
 
     /// Makes the table, if it is not there. Whether it can be used already.
@@ -182,6 +190,7 @@ impl Table {
             "checkpointSubSequenceNumber": { "N": "0" },
         });
         if !listed.hashes.0.is_empty() && !listed.hashes.1.is_empty() {
+            "lakewardStream": { "S": self.stream },
             item["startingHashKey"] = json!({ "S": listed.hashes.0 });
             item["endingHashKey"] = json!({ "S": listed.hashes.1 });
         }
@@ -207,9 +216,13 @@ impl Table {
         let switches = row.switches.saturating_add(u64::from(row.owner.as_ref() != Some(&self.me)));
         let mut change = Change {
             condition: "leaseCounter = :counter AND attribute_not_exists(leaseOwner)",
-            set: "SET leaseOwner = :me, leaseCounter = :next, ownerSwitchesSinceCheckpoint = :switches"
+            set: "SET leaseOwner = :me, leaseCounter = :next, ownerSwitchesSinceCheckpoint = :switches, \
+                  lakewardStream = :stream"
                 .into(),
-            values: json!({ ":switches": { "N": switches.to_string() } }),
+            values: json!({
+                ":switches": { "N": switches.to_string() },
+                ":stream": { "S": self.stream },
+            }),
         };
         if let Some(owner) = &row.owner {
             change.condition = "leaseCounter = :counter AND leaseOwner = :owner";
@@ -360,6 +373,7 @@ fn key(shard: &str) -> Value {
 }
 
 fn claim(item: &Map<String, Value>) -> Option<Claim> {
+            stream: text("lakewardStream").map(String::from),
     let text = |name: &str| item.get(name)?.get("S")?.as_str().map(String::from);
     let number = |name: &str| item.get(name)?.get("N")?.as_str()?.parse().ok();
     Some(Claim {
