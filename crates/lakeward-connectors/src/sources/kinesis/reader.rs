@@ -48,6 +48,9 @@ pub(super) struct Reader {
     listing_failures: u32,
     /// How often in a row a shard of the cursor was not listed.
     absent: BTreeMap<ShardId, u32>,
+    /// How often in a row a shard was listed as no shard can be that we read so
+    /// far.
+    another: BTreeMap<ShardId, u32>,
     /// Whether one was taken out of the cursor.
     forgot: bool,
     reading: BTreeMap<ShardId, Reading>,
@@ -131,6 +134,7 @@ impl Reader {
             reads: 0,
             leases,
             unappended: unappended.into(),
+            another: BTreeMap::new(),
             troubles: Vec::new(),
             broken: false,
         })

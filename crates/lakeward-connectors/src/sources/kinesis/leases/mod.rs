@@ -350,6 +350,12 @@ impl Leases {
     }
 
     /// Whether there is a lease for the shard.
+    /// How far the shard is read, by whomever, if it has a lease.
+    pub(super) fn checkpoint(&self, shard: &str) -> Option<Position> {
+        let (row, _) = self.seen.get(shard)?;
+        row.checkpoint.position(row.instant, self.start)
+    }
+
     pub(super) fn knows(&self, shard: &str) -> bool {
         self.seen.contains_key(shard)
     }

@@ -9,19 +9,17 @@ impl Reader {
     pub(super) fn compare(&mut self) {
         let positions: Vec<_> = self.progress.shards.clone().into_iter().collect();
         for (shard, position) in positions {
-            match self.listing.get(&shard) {
-                None => self.gone(&shard, &position),
-                Some(listed) => {
-                    let before = position.sequence().zip(listed.first.as_ref());
-                    let is_another = before.is_some_and(|(position, first)| position < first);
-                    self.absent.remove(&shard);
-                    if is_another && self.leases.is_none() {
-                        self.made_anew(shard, &position);
-                    }
-                }
+            if self.listing.get(&shard).is_none() {
+                self.gone(&shard, &position);
+                continue;
+            }
+            self.absent.remove(&shard);
+            if self.leases.is_none() && self.is_another(&shard, &position) {
+                self.made_anew(shard, &position);
             }
         }
         if self.leases.is_some() {
+            self.find_others();
             return;
         }
         for (shard, _) in self.listing.iter() {
@@ -31,6 +29,46 @@ impl Reader {
                 info!(%shard, from = ?position, "reading a shard");
                 self.reading.insert(ShardId::clone(shard), Reading::new(position));
             }
+        }
+    }
+
+    /// Whether the shard cannot be the one that was read up to `position`. That
+    /// one which was read to its end is open is said by a list that is older
+    /// than its end, too; so it must be said several times.
+    fn is_another(&mut self, shard: &ShardId, position: &Position) -> bool {
+        let Some(listed) = self.listing.get(shard) else { return false };
+        if *position != Position::Finished {
+            let before = position.sequence().zip(listed.first.as_ref());
+            return before.is_some_and(|(position, first)| position < first);
+        }
+        if listed.closed || !self.listing.children(shard).is_empty() {
+            self.another.remove(shard);
+            return false;
+        }
+        let times = self.another.entry(ShardId::clone(shard)).or_default();
+        *times = times.saturating_add(1);
+        *times >= ABSENT_MAX
+    }
+
+    /// With leases: the others have the same rows, so a stream that was made
+    /// anew is left to a person, who is told.
+    fn find_others(&mut self) {
+        let listed: Vec<ShardId> = self.listing.iter().map(|(shard, _)| ShardId::clone(shard)).collect();
+        let Some(leases) = &self.leases else { return };
+        let known: Vec<(ShardId, Position)> = listed
+            .into_iter()
+            .filter_map(|shard| leases.checkpoint(&shard).map(|position| (shard, position)))
+            .collect();
+        let others: Vec<ShardId> = known
+            .into_iter()
+            .filter(|(shard, position)| self.is_another(shard, position))
+            .map(|(shard, _)| shard)
+            .collect();
+        if let Some(first) = others.first() {
+            self.trouble(format!(
+                "the stream was made anew: {} of its shards, such as {first}, begin behind the checkpoints of their leases and are not read; stop all workers and delete the lease table",
+                others.len()
+            ));
         }
     }
 
@@ -60,6 +98,7 @@ impl Reader {
         self.trouble(format!(
             "the stream was made anew: {shard} begins behind our position ({position:?}) and is read from its start"
         ));
+        self.another.remove(&shard);
         let start = Position::At(Start::TrimHorizon);
         self.progress.shards.insert(ShardId::clone(&shard), start.clone());
         self.reading.insert(shard, Reading::new(start));
