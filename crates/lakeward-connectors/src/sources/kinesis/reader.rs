@@ -77,6 +77,10 @@ struct Reading {
     job: Option<(u64, bool)>,
     /// Everything was handed out; what is left is to say so.
     ended: bool,
+    /// Kinesis said that there is no such shard when it was read last.
+    missing: bool,
+    /// How often in a row it was not listed either.
+    absent: u32,
 }
 
 /// A job's end.
@@ -99,6 +103,8 @@ impl Reading {
             behind: None,
             job: None,
             ended: false,
+            missing: false,
+            absent: 0,
         }
     }
 }
@@ -128,13 +134,13 @@ impl Reader {
             listing_due: Instant::now(),
             listing_failures: 0,
             absent: BTreeMap::new(),
+            another: BTreeMap::new(),
             forgot: false,
             reading: BTreeMap::new(),
             jobs: JoinSet::new(),
             reads: 0,
             leases,
             unappended: unappended.into(),
-            another: BTreeMap::new(),
             troubles: Vec::new(),
             broken: false,
         })
@@ -214,8 +220,13 @@ impl Reader {
 
     /// Fetches what an earlier life of ours claimed and did not append.
     async fn recover(&mut self, claim: Unappended) -> Result<Page, Failure> {
-        let found = recover::fetch(&self.stream, &claim).await;
-        let (records, missing) = found.map_err(|error| failures::of_read(&claim.shard, error))?;
+        let (records, missing) = match recover::fetch(&self.stream, &claim).await {
+            Ok(found) => found,
+            Err(error) if failures::is_missing(&error) && !self.is_listed(&claim.shard).await? => {
+                (Records::default(), claim.records)
+            }
+            Err(error) => return Err(failures::of_read(&claim.shard, error)),
+        };
         info!(shard = %claim.shard, from = ?claim.from, to = %claim.to, records = records.len(), "fetched what was claimed before the restart");
         if missing > 0 {
             self.trouble(format!(
@@ -226,6 +237,12 @@ impl Reader {
         self.progress.shards.insert(claim.shard, Position::Behind(claim.to));
         self.unappended.pop_front();
         self.page(records)
+    }
+
+    /// Whether the stream, which must be there, has such a shard.
+    async fn is_listed(&self, shard: &ShardId) -> Result<bool, Failure> {
+        let shards = self.stream.shards().await.map_err(failures::of_call)?;
+        Ok(shards.iter().any(|listed| listed.shard_id == **shard))
     }
 
     /// Asks which shards there are, if it is time.
@@ -422,6 +439,7 @@ impl Reader {
         let more = !read.empty || read.behind.is_some_and(|behind| !behind.is_zero());
         reading.due = Instant::now() + if more { PAUSE_MIN.min(self.idle) } else { self.idle };
         reading.failures = 0;
+        reading.missing = false;
         reading.iterator = read.iterator;
         reading.unsure = read.unsure;
         reading.behind = read.behind.or(reading.behind);
@@ -449,7 +467,8 @@ impl Reader {
             // The iterator may be what is wrong.
             reading.iterator = None;
         }
-        if failures::is_missing(&error) {
+        reading.missing = failures::is_missing(&error);
+        if reading.missing {
             self.listing_due = Instant::now();
         }
         if failures::is_throttling(&error) && reading.failures < THROTTLED_MAX {

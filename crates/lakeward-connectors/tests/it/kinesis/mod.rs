@@ -46,7 +46,7 @@ fn source(server: &Server) -> KinesisSource {
 }
 
 /// What a journal would hold.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Stored {
     cursor: Option<Cursor>,
     records: Vec<String>,

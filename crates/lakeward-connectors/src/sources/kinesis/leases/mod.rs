@@ -304,18 +304,19 @@ impl Leases {
         Ok(())
     }
 
-    /// Removes the leases of finished shards that Kinesis has no more.
+    /// Removes the leases of finished shards that Kinesis has no more. One that
+    /// holds a claim of another worker stays: it may not be appended.
     async fn remove_old(&mut self, listing: &Listing) -> Result<(), AwsError> {
         let is_old = |row: &Row| row.checkpoint.at == SHARD_END && listing.get(&row.shard).is_none();
-        let old: Vec<ShardId> = self
-            .seen
-            .values()
-            .filter(|(row, _)| is_old(row))
-            .map(|(row, _)| ShardId::clone(&row.shard))
-            .collect();
-        for shard in old {
-            self.table.remove(&shard).await?;
-            self.seen.remove(&shard);
+        let old: Vec<Row> =
+            self.seen.values().filter(|(row, _)| is_old(row)).map(|(row, _)| row.clone()).collect();
+        for row in old {
+            if !row.others_claim {
+                self.table.remove(&row.shard).await?;
+                self.seen.remove(&row.shard);
+            } else if row.claim.is_some() {
+                self.table.forget(&row.shard).await?;
+            }
         }
         Ok(())
     }
@@ -349,13 +350,13 @@ impl Leases {
         listing.get(shard).is_some_and(|listed| listed.parents.iter().any(open))
     }
 
-    /// Whether there is a lease for the shard.
     /// How far the shard is read, by whomever, if it has a lease.
     pub(super) fn checkpoint(&self, shard: &str) -> Option<Position> {
         let (row, _) = self.seen.get(shard)?;
         row.checkpoint.position(row.instant, self.start)
     }
 
+    /// Whether there is a lease for the shard.
     pub(super) fn knows(&self, shard: &str) -> bool {
         self.seen.contains_key(shard)
     }

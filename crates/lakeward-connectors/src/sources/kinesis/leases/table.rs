@@ -78,6 +78,8 @@ pub(super) struct Row {
     pub(super) stream: Option<String>,
     /// This worker's own.
     pub(super) claim: Option<Claim>,
+    /// Whether other workers have claims here.
+    pub(super) others_claim: bool,
 }
 
 /// A condition and what is changed if it holds.
@@ -188,9 +190,9 @@ impl Table {
             "ownerSwitchesSinceCheckpoint": { "N": "0" },
             "checkpoint": { "S": checkpoint },
             "checkpointSubSequenceNumber": { "N": "0" },
+            "lakewardStream": { "S": self.stream },
         });
         if !listed.hashes.0.is_empty() && !listed.hashes.1.is_empty() {
-            "lakewardStream": { "S": self.stream },
             item["startingHashKey"] = json!({ "S": listed.hashes.0 });
             item["endingHashKey"] = json!({ "S": listed.hashes.1 });
         }
@@ -307,6 +309,22 @@ impl Table {
         }
     }
 
+    /// Removes our claim, which is appended, from a lease that may be another's.
+    pub(super) async fn forget(&self, shard: &str) -> Result<(), AwsError> {
+        let input = json!({
+            "TableName": self.name,
+            "Key": key(shard),
+            "ConditionExpression": "checkpoint = :end",
+            "UpdateExpression": "REMOVE #claim",
+            "ExpressionAttributeNames": { "#claim": self.claim },
+            "ExpressionAttributeValues": { ":end": { "S": SHARD_END } },
+        });
+        match self.call("UpdateItem", &input).await {
+            Err(error) if !is_condition(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     async fn update(&self, shard: &str, counter: u64, change: Change<'_>) -> Result<Option<Row>, AwsError> {
         let mut values = change.values;
         let next = counter.saturating_add(1);
@@ -355,7 +373,9 @@ impl Table {
             checkpoint,
             switches: number("ownerSwitchesSinceCheckpoint").unwrap_or(0),
             instant: instant.map(Timestamp),
+            stream: text("lakewardStream").map(String::from),
             claim: item[&self.claim]["M"].as_object().and_then(claim),
+            others_claim: item.as_object()?.keys().any(|name| name.starts_with(CLAIM) && *name != self.claim),
         })
     }
 }
@@ -373,7 +393,6 @@ fn key(shard: &str) -> Value {
 }
 
 fn claim(item: &Map<String, Value>) -> Option<Claim> {
-            stream: text("lakewardStream").map(String::from),
     let text = |name: &str| item.get(name)?.get("S")?.as_str().map(String::from);
     let number = |name: &str| item.get(name)?.get("N")?.as_str()?.parse().ok();
     Some(Claim {

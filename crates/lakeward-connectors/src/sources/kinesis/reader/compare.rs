@@ -20,6 +20,7 @@ impl Reader {
         }
         if self.leases.is_some() {
             self.find_others();
+            self.end_forgotten();
             return;
         }
         for (shard, _) in self.listing.iter() {
@@ -68,6 +69,26 @@ impl Reader {
             self.trouble(format!(
                 "the stream was made anew: {} of its shards, such as {first}, begin behind the checkpoints of their leases and are not read; stop all workers and delete the lease table",
                 others.len()
+            ));
+        }
+    }
+
+    /// With leases: a shard that outlived its retention before it was read to
+    /// its end is at its end, or its children would wait for ever. Kinesis must
+    /// have said twice over that it is gone: to a read and in several listings.
+    fn end_forgotten(&mut self) {
+        let mut forgotten = Vec::new();
+        for (shard, reading) in &mut self.reading {
+            let is_gone = reading.missing && self.listing.get(shard).is_none();
+            reading.absent = if is_gone { reading.absent + 1 } else { 0 };
+            if reading.absent >= ABSENT_MAX && !reading.ended {
+                reading.ended = true;
+                forgotten.push((ShardId::clone(shard), reading.position.clone()));
+            }
+        }
+        for (shard, position) in forgotten {
+            self.trouble(format!(
+                "shard {shard} is no longer in the stream and was not read to its end; its lease is finished, and what it held behind the checkpoint ({position:?}) is lost"
             ));
         }
     }
