@@ -8,13 +8,16 @@ use serde_json::{Value, json};
 
 use super::config::{KinesisConfig, KinesisConfigError};
 use super::cursor::{Position, Start};
-use crate::aws_json::{AwsError, AwsJson, AwsService};
+use crate::aws_json::{AwsError, AwsJson, AwsProblem, AwsService};
 
 const SERVICE: AwsService =
     AwsService { name: "kinesis", target: "Kinesis_20131202", content_type: "application/x-amz-json-1.1" };
 
-/// Most shards that are listed; far more than a cursor has room for.
+/// Most shards that are listed; far more than a cursor has room for. A stream
+/// that has more is refused.
 const SHARDS_MAX: usize = 20_000;
+/// The longest id of a shard (API reference, `ShardId`).
+const ID_BYTES_MAX: usize = 128;
 
 /// One stream at Kinesis.
 #[derive(Debug)]
@@ -130,10 +133,17 @@ impl Stream {
         loop {
             let reply: ListShardsReply = self.call("ListShards", &input).await?;
             all.extend(reply.shards);
-            match reply.next_token.filter(|token| !token.is_empty() && all.len() < SHARDS_MAX) {
+            if all.len() > SHARDS_MAX {
+                return Err(AwsError::Answered(strange(format!("more than {SHARDS_MAX} shards"))));
+            }
+            match reply.next_token.filter(|token| !token.is_empty()) {
                 Some(token) => input = json!({ "NextToken": token }),
                 None => break,
             }
+        }
+        if let Some(bad) = all.iter().find(|shard| !(1..=ID_BYTES_MAX).contains(&shard.shard_id.len())) {
+            let said = format!("a shard id of {} bytes", bad.shard_id.len());
+            return Err(AwsError::Unknown(strange(said)));
         }
         all.sort_by(|a, b| a.shard_id.cmp(&b.shard_id));
         all.dedup_by(|a, b| a.shard_id == b.shard_id);
@@ -175,6 +185,12 @@ impl Stream {
         reply.next_shard_iterator = reply.next_shard_iterator.filter(|next| !next.is_empty());
         Ok(reply)
     }
+}
+
+/// A list of shards that cannot be used.
+fn strange(message: String) -> AwsProblem {
+    let call = String::from("kinesis ListShards");
+    AwsProblem { call, status: None, code: String::new(), message, retry_after: None }
 }
 
 impl RecordsReply {

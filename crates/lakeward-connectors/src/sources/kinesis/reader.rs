@@ -46,6 +46,9 @@ pub(super) struct Reader {
     listing_failures: u32,
     /// How often in a row a shard of the cursor was not listed.
     absent: BTreeMap<ShardId, u32>,
+    /// How often in a row a shard was listed as no shard can be that we read so
+    /// far.
+    another: BTreeMap<ShardId, u32>,
     /// Whether one was taken out of the cursor.
     forgot: bool,
     reading: BTreeMap<ShardId, Reading>,
@@ -72,6 +75,10 @@ struct Reading {
     job: Option<(u64, bool)>,
     /// Everything was handed out; what is left is to say so.
     ended: bool,
+    /// Kinesis said that there is no such shard when it was read last.
+    missing: bool,
+    /// How often in a row it was not listed either.
+    absent: u32,
 }
 
 /// A job's end.
@@ -94,6 +101,8 @@ impl Reading {
             behind: None,
             job: None,
             ended: false,
+            missing: false,
+            absent: 0,
         }
     }
 }
@@ -123,6 +132,7 @@ impl Reader {
             listing_due: Instant::now(),
             listing_failures: 0,
             absent: BTreeMap::new(),
+            another: BTreeMap::new(),
             forgot: false,
             reading: BTreeMap::new(),
             jobs: JoinSet::new(),
@@ -211,8 +221,13 @@ impl Reader {
 
     /// Fetches what an earlier life of ours claimed and did not append.
     async fn recover(&mut self, claim: Unappended) -> Result<Page, Failure> {
-        let found = recover::fetch(&self.stream, &claim).await;
-        let (records, missing) = found.map_err(|error| failures::of_read(&claim.shard, error))?;
+        let (records, missing) = match recover::fetch(&self.stream, &claim).await {
+            Ok(found) => found,
+            Err(error) if failures::is_missing(&error) && !self.is_listed(&claim.shard).await? => {
+                (Records::default(), claim.records)
+            }
+            Err(error) => return Err(failures::of_read(&claim.shard, error)),
+        };
         info!(shard = %claim.shard, from = ?claim.from, to = %claim.to, records = records.len(), "fetched what was claimed before the restart");
         if missing > 0 {
             self.trouble(format!(
@@ -223,6 +238,12 @@ impl Reader {
         self.progress.shards.insert(claim.shard, Position::Behind(claim.to));
         self.unappended.pop_front();
         self.page(records)
+    }
+
+    /// Whether the stream, which must be there, has such a shard.
+    async fn is_listed(&self, shard: &ShardId) -> Result<bool, Failure> {
+        let shards = self.stream.shards().await.map_err(failures::of_call)?;
+        Ok(shards.iter().any(|listed| listed.shard_id == **shard))
     }
 
     /// Asks which shards there are, if it is time.
@@ -266,7 +287,7 @@ impl Reader {
         // Before anything else: what was lost, also if it is ours again since
         // and others read on meanwhile, is not read on from where we were.
         self.reading.retain(|shard, reading| leases.is_at(shard, &reading.position));
-        kept.map_err(failures::of_call)?;
+        kept.map_err(lease_failure)?;
         let held = leases.held();
         for shard in held {
             if self.reading.contains_key(&shard) {
@@ -419,6 +440,7 @@ impl Reader {
         let more = !read.empty || read.behind.is_some_and(|behind| !behind.is_zero());
         reading.due = Instant::now() + if more { PAUSE_MIN.min(self.idle) } else { self.idle };
         reading.failures = 0;
+        reading.missing = false;
         reading.iterator = read.iterator;
         reading.unsure = read.unsure;
         reading.behind = read.behind.or(reading.behind);
@@ -446,7 +468,8 @@ impl Reader {
             // The iterator may be what is wrong.
             reading.iterator = None;
         }
-        if failures::is_missing(&error) {
+        reading.missing = failures::is_missing(&error);
+        if reading.missing {
             self.listing_due = Instant::now();
         }
         if failures::is_throttling(&error) && reading.failures < THROTTLED_MAX {

@@ -98,10 +98,13 @@ fn holds(row: &Map<String, Value>, input: &Value) -> bool {
 
 fn change(row: &mut Map<String, Value>, input: &Value) {
     let expression = input["UpdateExpression"].as_str().expect("an expression");
-    let (set, remove) = expression.split_once(" REMOVE ").unwrap_or((expression, ""));
+    let (set, remove) = match expression.strip_prefix("REMOVE ") {
+        Some(remove) => ("", remove),
+        None => expression.split_once(" REMOVE ").unwrap_or((expression, "")),
+    };
     // The comma in `if_not_exists(a, :b)` is none between two.
     let set = set.trim_start_matches("SET ").replace(", :", "; :");
-    for assignment in set.split(", ") {
+    for assignment in set.split(", ").filter(|assignment| !assignment.is_empty()) {
         let (name, value) = assignment.split_once(" = ").expect("an assignment");
         let name = name_of(name, input).to_string();
         let value = match value.strip_prefix("if_not_exists(") {

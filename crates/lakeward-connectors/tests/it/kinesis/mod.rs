@@ -46,7 +46,7 @@ fn source(server: &Server) -> KinesisSource {
 }
 
 /// What a journal would hold.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Stored {
     cursor: Option<Cursor>,
     records: Vec<String>,
@@ -221,6 +221,32 @@ async fn children_begin_when_their_parents_are_read() {
         assert!(!after.is_empty() && after.iter().all(of_child), "{after:?}");
         assert_eq!(stored.records.len(), 80);
     }
+}
+
+#[tokio::test]
+async fn a_stream_made_anew_after_a_split_is_read_from_its_start() {
+    let parent = Shard { closed: true, ends: true, ..numbered(1..=20) };
+    let child = Shard { parents: vec![ONE], ..numbered(101..=110) };
+    let server = Server::start(state([(ONE, parent), (TWO, child)])).await;
+    let mut stored = Stored::default();
+    stored.fill(&mut source(&server), 30).await;
+    // Destroyed and made again while nobody looked: the first shard's name is
+    // that of one that was read to its end.
+    server.state().shards = [(ONE, numbered(1_001..=1_010))].into();
+    stored.fill(&mut source(&server), 40).await;
+    assert_eq!(stored.records[30..], texts(1_001..=1_010));
+    let told = stored.troubles.iter().filter(|said| said.contains("was made anew"));
+    assert_eq!(told.count(), 1, "{:?}", stored.troubles);
+}
+
+#[tokio::test]
+async fn lists_that_cannot_be_used_are_refused() {
+    let long: &'static str = "x".repeat(129).leak();
+    let server = Server::start(state([(ONE, numbered(1..=3)), (long, numbered(4..=5))])).await;
+    let mut source = source(&server);
+    let first = source.poll(None).await.expect("a cursor");
+    let failure = source.poll(Some(&first.next)).await.expect_err("no such shard can be");
+    assert!(failure.message.contains("a shard id of 129 bytes"), "{failure}");
 }
 
 #[tokio::test]

@@ -95,11 +95,12 @@ impl Held {
         }
     }
 
-    /// Counts all up. What another has is ours no more.
-    pub(super) async fn renew(&self) -> Result<(), AwsError> {
+    /// Counts all up. What another has is ours no more. `stored` says that all
+    /// we ever claimed is appended, so that the claims can go.
+    pub(super) async fn renew(&self, stored: bool) -> Result<(), AwsError> {
         let begun = Instant::now();
         for row in self.rows() {
-            let now = match self.table.renew(&row).await? {
+            let now = match self.table.renew(&row, stored).await? {
                 Some(now) => Some(now),
                 // An earlier renewal whose answer was lost, a change that the
                 // reader made at the same time, or a new owner.
@@ -133,7 +134,7 @@ impl Held {
                 continue;
             }
             if used.elapsed() < UNUSED_MAX {
-                match self.renew().await {
+                match self.renew(false).await {
                     Ok(()) => continue,
                     Err(error) => warn!(%error, "the leases could not be renewed"),
                 }

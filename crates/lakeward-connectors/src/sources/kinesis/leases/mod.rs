@@ -146,7 +146,9 @@ impl Leases {
             renewal: JoinSet::new(),
         };
         let mut missing = Vec::new();
-        for row in all.table.rows().await? {
+        let rows = all.table.rows().await?;
+        all.check(&rows)?;
+        for row in rows {
             let row = all.fenced(row).await?;
             if let Some(claim) = &row.claim {
                 missing.extend(all.unappended(&row, claim, progress)?);
@@ -167,7 +169,7 @@ impl Leases {
             if row.owner.as_ref() != Some(&self.table.me) {
                 return Ok(row);
             }
-            if let Some(renewed) = self.table.renew(&row).await? {
+            if let Some(renewed) = self.table.renew(&row, false).await? {
                 return Ok(renewed);
             }
             match self.table.get(&row.shard).await? {
@@ -206,18 +208,34 @@ impl Leases {
     }
 
     /// Shows that we live, sees who else does, and takes what is ours to take.
-    pub(super) async fn keep(&mut self, listing: &Listing) -> Result<(), AwsError> {
+    /// All that was ever claimed must be appended.
+    pub(super) async fn keep(&mut self, listing: &Listing) -> Result<(), LeaseError> {
         // Also after a failure: the leases of others do not run away.
         self.due = Instant::now() + self.failover / 3;
-        self.held.renew().await?;
+        self.held.renew(true).await?;
         self.look().await?;
         self.make_missing(listing).await?;
         self.take().await?;
-        self.remove_old(listing).await
+        self.remove_old(listing).await?;
+        Ok(())
     }
 
-    async fn look(&mut self) -> Result<(), AwsError> {
+    /// A table belongs to one stream: a lease names the shard only.
+    fn check(&self, rows: &[Row]) -> Result<(), LeaseError> {
+        let other =
+            rows.iter().filter_map(|row| row.stream.as_ref()).find(|name| **name != self.table.stream);
+        match other {
+            Some(other) => Err(LeaseError::Strange(format!(
+                "the lease table {} is that of the stream {other}; give each stream a table of its own",
+                self.table.name
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), LeaseError> {
         let rows = self.table.rows().await?;
+        self.check(&rows)?;
         let now = Instant::now();
         let mut seen = BTreeMap::new();
         for row in rows {
@@ -234,7 +252,7 @@ impl Leases {
     /// whose descendants none has one. (A finished shard whose lease was
     /// removed has descendants with leases.) Parents first, so that a crash in
     /// between leaves the same rule true.
-    async fn make_missing(&mut self, listing: &Listing) -> Result<(), AwsError> {
+    async fn make_missing(&mut self, listing: &Listing) -> Result<(), LeaseError> {
         let old = listing.ancestors(self.seen.keys());
         let first = self.seen.is_empty();
         let mut made = false;
@@ -242,11 +260,15 @@ impl Leases {
             if self.seen.contains_key(shard) || old.contains(shard) {
                 continue;
             }
-            // A shard that is made of one with a lease is newer than the start.
-            let is_child = listed.parents.iter().any(|parent| self.seen.contains_key(parent));
+            // A shard that is made of one with a lease is newer than the start,
+            // unless whoever made that lease died before it made this one: so
+            // it begins at the same instant, which changes nothing for one that
+            // is newer.
+            let family = listing.ancestors([shard]);
+            let parents = || family.iter().filter_map(|parent| self.seen.get(parent));
             let (checkpoint, instant) = match self.start {
-                Start::At(instant) if first || !is_child => (self.start_word, Some(instant)),
-                _ => ("TRIM_HORIZON", None),
+                Start::At(instant) if first || parents().next().is_none() => (self.start_word, Some(instant)),
+                _ => ("TRIM_HORIZON", parents().filter_map(|(row, _)| row.instant).min()),
             };
             self.table.create(shard, listed, checkpoint, instant).await?;
             made = true;
@@ -282,22 +304,23 @@ impl Leases {
         Ok(())
     }
 
-    /// Removes the leases of finished shards that Kinesis has no more.
+    /// Removes the leases of finished shards that Kinesis has no more. One that
+    /// holds a claim of another worker stays: it may not be appended.
     async fn remove_old(&mut self, listing: &Listing) -> Result<(), AwsError> {
         if listing.iter().next().is_none() {
             // Nothing is known yet.
             return Ok(());
         }
         let is_old = |row: &Row| row.checkpoint.at == SHARD_END && listing.get(&row.shard).is_none();
-        let old: Vec<ShardId> = self
-            .seen
-            .values()
-            .filter(|(row, _)| is_old(row))
-            .map(|(row, _)| ShardId::clone(&row.shard))
-            .collect();
-        for shard in old {
-            self.table.remove(&shard).await?;
-            self.seen.remove(&shard);
+        let old: Vec<Row> =
+            self.seen.values().filter(|(row, _)| is_old(row)).map(|(row, _)| row.clone()).collect();
+        for row in old {
+            if !row.others_claim {
+                self.table.remove(&row.shard).await?;
+                self.seen.remove(&row.shard);
+            } else if row.claim.is_some() {
+                self.table.forget(&row.shard).await?;
+            }
         }
         Ok(())
     }
@@ -329,6 +352,12 @@ impl Leases {
         let open =
             |parent: &ShardId| self.seen.get(parent).is_some_and(|(row, _)| row.checkpoint.at != SHARD_END);
         listing.get(shard).is_some_and(|listed| listed.parents.iter().any(open))
+    }
+
+    /// How far the shard is read, by whomever, if it has a lease.
+    pub(super) fn checkpoint(&self, shard: &str) -> Option<Position> {
+        let (row, _) = self.seen.get(shard)?;
+        row.checkpoint.position(row.instant, self.start)
     }
 
     /// Whether there is a lease for the shard.

@@ -1,11 +1,14 @@
 //! The lease table, laid out as KCL lays it out (awslabs/amazon-kinesis-client
-//! 2.x, `DynamoDBLeaseSerializer`), with two attributes of our own, which KCL
-//! leaves alone:
+//! 2.x, `DynamoDBLeaseSerializer`), with attributes of our own, which KCL leaves
+//! alone:
 //!
 //! - `lakewardClaim_<worker>`: what that worker took last and may not have
-//!   appended yet; see the module above.
+//!   appended yet; see the module above. It goes with the next renewal.
+//! - `lakewardStream`: whose shard it is. A shard's name is the same in every
+//!   stream.
 //! - `lakewardTimestamp` (N, microseconds since 1970): the instant that a
-//!   checkpoint of `LATEST` or `AT_TIMESTAMP` means.
+//!   checkpoint of `LATEST` or `AT_TIMESTAMP` means; beside `TRIM_HORIZON`, the
+//!   same of the shard's parents.
 
 use std::time::Duration;
 
@@ -16,7 +19,7 @@ use super::super::config::{KinesisConfig, KinesisConfigError, LeasesConfig};
 use super::super::cursor::{Position, ShardId, Start};
 use super::super::listing::Listed;
 use super::super::sequence::Sequence;
-use crate::aws_json::{AwsError, AwsJson, AwsService};
+use crate::aws_json::{AwsError, AwsJson, AwsProblem, AwsService};
 
 const SERVICE: AwsService =
     AwsService { name: "dynamodb", target: "DynamoDB_20120810", content_type: "application/x-amz-json-1.0" };
@@ -24,7 +27,10 @@ const SERVICE: AwsService =
 /// What KCL writes when a shard is read to its end.
 pub(super) const SHARD_END: &str = "SHARD_END";
 
-/// Most rows that are read of a table.
+/// What our claims' names begin with.
+const CLAIM: &str = "lakewardClaim_";
+
+/// Most rows that are read of a table; one with more is refused.
 const ROWS_MAX: usize = 20_000;
 
 /// How far a shard is processed, in KCL's words.
@@ -41,7 +47,7 @@ impl Checkpoint {
     /// Where reading goes on; `start` is what a time without an instant means.
     pub(super) fn position(&self, instant: Option<Timestamp>, start: Start) -> Option<Position> {
         match self.at.as_str() {
-            "TRIM_HORIZON" => Some(Position::At(Start::TrimHorizon)),
+            "TRIM_HORIZON" => Some(Position::At(instant.map_or(Start::TrimHorizon, Start::At))),
             "LATEST" | "AT_TIMESTAMP" => Some(Position::At(instant.map_or(start, Start::At))),
             SHARD_END => Some(Position::Finished),
             number => Some(Position::Inside(Sequence::new(number)?, self.part)),
@@ -68,8 +74,12 @@ pub(super) struct Row {
     pub(super) checkpoint: Checkpoint,
     pub(super) switches: u64,
     pub(super) instant: Option<Timestamp>,
+    /// The stream, unless KCL made the lease.
+    pub(super) stream: Option<String>,
     /// This worker's own.
     pub(super) claim: Option<Claim>,
+    /// Whether other workers have claims here.
+    pub(super) others_claim: bool,
 }
 
 /// A condition and what is changed if it holds.
@@ -83,7 +93,9 @@ struct Change<'a> {
 #[derive(Debug)]
 pub(super) struct Table {
     client: AwsJson,
-    name: String,
+    pub(super) name: String,
+    /// The name of the stream whose shards are leased.
+    pub(super) stream: String,
     /// Who we are, as `leaseOwner`.
     pub(super) me: String,
     /// The name of our claims.
@@ -102,7 +114,9 @@ impl Table {
         let client = AwsJson::open(SERVICE, &config.dynamodb(leases), timeout)
             .map_err(|error| KinesisConfigError { setting: "leases", problem: error.to_string() })?;
         let name = leases.table.clone();
-        Ok(Self { client, name, me: format!("lakeward-{worker}"), claim: format!("lakewardClaim_{worker}") })
+        let stream = config.name().to_string();
+        let (me, claim) = (format!("lakeward-{worker}"), format!("{CLAIM}{worker}"));
+        Ok(Self { client, name, stream, me, claim })
     }
 
     /// Makes the table, if it is not there. Whether it can be used already.
@@ -139,7 +153,16 @@ impl Table {
             let reply: Value = self.call("Scan", &input).await?;
             let items = reply["Items"].as_array().map(Vec::as_slice).unwrap_or_default();
             rows.extend(items.iter().filter_map(|item| self.row(item)));
-            match reply.get("LastEvaluatedKey").filter(|key| key.is_object() && rows.len() < ROWS_MAX) {
+            if rows.len() > ROWS_MAX {
+                return Err(AwsError::Answered(AwsProblem {
+                    call: "dynamodb Scan".into(),
+                    status: None,
+                    code: String::new(),
+                    message: format!("the table {} has more than {ROWS_MAX} leases", self.name),
+                    retry_after: None,
+                }));
+            }
+            match reply.get("LastEvaluatedKey").filter(|key| key.is_object()) {
                 Some(key) => input["ExclusiveStartKey"] = key.clone(),
                 None => return Ok(rows),
             }
@@ -167,6 +190,7 @@ impl Table {
             "ownerSwitchesSinceCheckpoint": { "N": "0" },
             "checkpoint": { "S": checkpoint },
             "checkpointSubSequenceNumber": { "N": "0" },
+            "lakewardStream": { "S": self.stream },
         });
         if !listed.hashes.0.is_empty() && !listed.hashes.1.is_empty() {
             item["startingHashKey"] = json!({ "S": listed.hashes.0 });
@@ -194,9 +218,13 @@ impl Table {
         let switches = row.switches.saturating_add(u64::from(row.owner.as_ref() != Some(&self.me)));
         let mut change = Change {
             condition: "leaseCounter = :counter AND attribute_not_exists(leaseOwner)",
-            set: "SET leaseOwner = :me, leaseCounter = :next, ownerSwitchesSinceCheckpoint = :switches"
+            set: "SET leaseOwner = :me, leaseCounter = :next, ownerSwitchesSinceCheckpoint = :switches, \
+                  lakewardStream = :stream"
                 .into(),
-            values: json!({ ":switches": { "N": switches.to_string() } }),
+            values: json!({
+                ":switches": { "N": switches.to_string() },
+                ":stream": { "S": self.stream },
+            }),
         };
         if let Some(owner) = &row.owner {
             change.condition = "leaseCounter = :counter AND leaseOwner = :owner";
@@ -211,9 +239,12 @@ impl Table {
         self.update(&row.shard, row.counter, change).await
     }
 
-    /// Says that we live. `None` if the lease is not as `row`, or not ours.
-    pub(super) async fn renew(&self, row: &Row) -> Result<Option<Row>, AwsError> {
-        let change = Change { condition: MINE, set: "SET leaseCounter = :next".into(), values: json!({}) };
+    /// Says that we live, and with `stored` that all we ever claimed is
+    /// appended. `None` if the lease is not as `row`, or not ours.
+    pub(super) async fn renew(&self, row: &Row, stored: bool) -> Result<Option<Row>, AwsError> {
+        let forget = if stored && row.claim.is_some() { " REMOVE #claim" } else { "" };
+        let set = format!("SET leaseCounter = :next{forget}");
+        let change = Change { condition: MINE, set, values: json!({}) };
         self.update(&row.shard, row.counter, change).await
     }
 
@@ -238,12 +269,12 @@ impl Table {
         self.update(&row.shard, row.counter, change).await
     }
 
-    /// Says that the shard is read to its end. `None` as for
-    /// [`claim`](Self::claim).
+    /// Says that the shard is read to its end and all of it appended. `None` as
+    /// for [`claim`](Self::claim).
     pub(super) async fn finish(&self, row: &Row, children: &[ShardId]) -> Result<Option<Row>, AwsError> {
         let mut change = Change {
             condition: MINE_AND_THERE,
-            set: format!("SET {MOVE}"),
+            set: format!("SET {MOVE}, #claim"),
             values: json!({
                 ":from": { "S": row.checkpoint.at }, ":fromPart": { "N": row.checkpoint.part.to_string() },
                 ":to": { "S": SHARD_END }, ":toPart": { "N": "0" },
@@ -251,7 +282,7 @@ impl Table {
             }),
         };
         if !children.is_empty() {
-            change.set = format!("SET childShardIds = :children, {MOVE}");
+            change.set = format!("SET childShardIds = :children, {MOVE}, #claim");
             change.values[":children"] = json!({ "SS": children });
         }
         self.update(&row.shard, row.counter, change).await
@@ -273,6 +304,22 @@ impl Table {
             "ExpressionAttributeValues": { ":end": { "S": SHARD_END } },
         });
         match self.call("DeleteItem", &input).await {
+            Err(error) if !is_condition(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes our claim, which is appended, from a lease that may be another's.
+    pub(super) async fn forget(&self, shard: &str) -> Result<(), AwsError> {
+        let input = json!({
+            "TableName": self.name,
+            "Key": key(shard),
+            "ConditionExpression": "checkpoint = :end",
+            "UpdateExpression": "REMOVE #claim",
+            "ExpressionAttributeNames": { "#claim": self.claim },
+            "ExpressionAttributeValues": { ":end": { "S": SHARD_END } },
+        });
+        match self.call("UpdateItem", &input).await {
             Err(error) if !is_condition(&error) => Err(error),
             _ => Ok(()),
         }
@@ -326,7 +373,9 @@ impl Table {
             checkpoint,
             switches: number("ownerSwitchesSinceCheckpoint").unwrap_or(0),
             instant: instant.map(Timestamp),
+            stream: text("lakewardStream").map(String::from),
             claim: item[&self.claim]["M"].as_object().and_then(claim),
+            others_claim: item.as_object()?.keys().any(|name| name.starts_with(CLAIM) && *name != self.claim),
         })
     }
 }
