@@ -132,13 +132,15 @@ impl Lives {
     }
 
     /// What is kept of a stream, without keeping anything of one that has
-    /// nothing.
+    /// nothing. `None` too if it cannot be read, which whoever uses the stream
+    /// is told.
     pub(super) async fn peek(&self, name: &StreamName) -> Option<State> {
         match self.known(name) {
             Some(live) => Some(live.state.read().await.clone()),
             None => {
                 let configured = self.streams.configured_retention(name);
-                State::of(&self.streams.get(name).await.ok()?, configured, self.streams.incarnation(name)?)
+                let spec = self.streams.get(name).await.ok()?;
+                State::of(&spec, configured, self.streams.incarnation(name)?).ok()?
             }
         }
     }
@@ -168,7 +170,10 @@ impl Lives {
         };
         let incarnation = self.streams.incarnation(name).ok_or(NoStream::Unknown)?;
         let configured = self.streams.configured_retention(name);
-        let state = match State::of(&spec, configured, incarnation) {
+        let stored = State::of(&spec, configured, incarnation).map_err(|error| {
+            NoStream::Failed(format!("what is kept of its shards cannot be read: {error}"))
+        })?;
+        let state = match stored {
             Some(state) => state,
             None => {
                 let shards = self.configured.get(name.as_str()).copied().unwrap_or(1);
