@@ -90,22 +90,25 @@ impl Lives {
 
     /// The stream for a put: `dev` makes one that does not exist.
     pub(super) async fn get_or_make(&self, name: &StreamName) -> Result<Arc<Live>, NoStream> {
-        match self.streams.incarnation(name) {
-            Some(_) => self.load(name, None).await,
-            None => {
-                self.ensure(name).await?;
-                let shards = self.configured.get(name.as_str()).copied().unwrap_or(1);
-                self.load(name, Some((Mode::Provisioned, shards))).await
-            }
+        if let Some(live) = self.known(name) {
+            return Ok(live);
         }
+        self.ensure(name).await?;
+        self.load(name, None).await
     }
 
-    /// Makes a stream with a document of its own.
-    pub(super) async fn make(&self, name: &StreamName, mode: Mode, shards: u32) -> Result<(), NoStream> {
+    /// Makes a stream with this document, whose incarnation is nil. Made as a
+    /// task of its own: a client that hangs up must not leave it half made.
+    pub(super) async fn make(self: &Arc<Self>, name: &StreamName, document: Document) -> Result<(), NoStream> {
+        let (lives, name) = (Arc::clone(self), name.clone());
+        let task = tokio::spawn(async move { lives.make_now(&name, document).await });
+        task.await.unwrap_or_else(|error| Err(NoStream::Failed(error.to_string())))
+    }
+
+    async fn make_now(&self, name: &StreamName, document: Document) -> Result<(), NoStream> {
         match self.ensure(name).await {
             Err(NoStream::Unknown) => {
-                let document = Document::new(Uuid::nil(), mode, shards, self.clock.now());
-                let state = State::new(document, Some(RETENTION_DEFAULT), None);
+                let state = State::new(document.clone(), Some(RETENTION_DEFAULT), None);
                 match self.streams.create(state.spec(name)).await {
                     Ok(()) | Err(ControlError::Exists(_)) => {}
                     Err(error) => return Err(error.into()),
@@ -113,7 +116,7 @@ impl Lives {
             }
             other => other?,
         }
-        self.load(name, Some((mode, shards))).await.map(|_| ())
+        self.load(name, Some(document)).await.map(|_| ())
     }
 
     /// Forgets a stream that was deleted.
@@ -151,8 +154,8 @@ impl Lives {
         known.get(name).filter(|live| live.incarnation == incarnation && !live.is_stale()).cloned()
     }
 
-    /// `made` is what a stream is like that was made just now, by this door.
-    async fn load(&self, name: &StreamName, made: Option<(Mode, u32)>) -> Result<Arc<Live>, NoStream> {
+    /// `made` is what a stream gets that was made just now, by this door.
+    async fn load(&self, name: &StreamName, made: Option<Document>) -> Result<Arc<Live>, NoStream> {
         if let Some(live) = self.known(name) {
             return Ok(live);
         }
@@ -177,8 +180,10 @@ impl Lives {
             Some(state) => state,
             None => {
                 let shards = self.configured.get(name.as_str()).copied().unwrap_or(1);
-                let (mode, shards) = made.unwrap_or((Mode::Provisioned, shards));
-                let document = Document::new(incarnation, mode, shards, self.clock.now());
+                let document = made.unwrap_or_else(|| {
+                    Document::new(incarnation, Mode::Provisioned, shards, self.clock.now())
+                });
+                let document = Document { incarnation, ..document };
                 let state = State::new(document, spec.retention, configured);
                 self.streams.update(state.spec(name)).await?;
                 state

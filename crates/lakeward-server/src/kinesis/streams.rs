@@ -7,8 +7,9 @@ use lakeward_engine::ControlError;
 use lakeward_model::StreamName;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
-use super::document::{Mode, State};
+use super::document::{Document, Mode, State};
 use super::iterator::{self, LIFETIME_MS};
 use super::reshard;
 use super::{Api, Target, text};
@@ -76,19 +77,11 @@ impl Api {
                 names.stream, names.account
             )));
         }
-        let made = self.lives.make(&target.name, mode, shards).await;
+        let mut document = Document::new(Uuid::nil(), mode, shards, self.clock.now());
+        document.tags = tags;
+        document.record_kib_max = kib.unwrap_or(document.record_kib_max);
+        let made = self.lives.make(&target.name, document).await;
         made.map_err(|error| self.no_stream(&target, error))?;
-        if !tags.is_empty() || kib.is_some() {
-            let live = self.live(&target).await?;
-            self.lives
-                .change(live, move |change| {
-                    change.state.document.tags = tags;
-                    change.state.document.record_kib_max =
-                        kib.unwrap_or(change.state.document.record_kib_max);
-                    Ok(())
-                })
-                .await?;
-        }
         Ok(json!({}))
     }
 
