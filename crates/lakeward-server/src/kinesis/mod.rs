@@ -354,6 +354,10 @@ impl Api {
 
     fn no_stream(&self, target: &Target, error: NoStream) -> Fault {
         match error {
+            NoStream::Unknown if self.is_orphan(&target.name) => {
+                let names = target.names();
+                names.missing(format!("{} {}", names.not_found().message, streams::orphan(&names)))
+            }
             NoStream::Unknown => target.names().not_found(),
             NoStream::Failed(cause) => {
                 tracing::error!(stream = %target.name, cause, "a stream cannot be used");
