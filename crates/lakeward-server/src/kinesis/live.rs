@@ -212,7 +212,13 @@ impl Lives {
         let task = tokio::spawn(async move {
             let mut state = live.state.write().await;
             let (_, end) = streams.ends(&live.name).filter(|_| !live.is_stale()).ok_or_else(busy)?;
-            let now = clock.now();
+            let newest = streams.newest(&live.name).await.map_err(|error| {
+                tracing::error!(stream = %live.name, %error, "a stream cannot be read");
+                Fault::internal()
+            })?;
+            // A clock that was set back: the journal's times do not go back, and
+            // shards that end before their last records would expire before them.
+            let now = clock.now().max(newest).max(state.document.shards.changed_at());
             let mut next = state.clone();
             let answer = change(Change { state: &mut next, end, now })?;
             let horizon = next.horizon(now);
