@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use lakeward_engine::ControlError;
-use lakeward_model::StreamName;
+use lakeward_model::{StreamName, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -312,7 +312,7 @@ impl Api {
                 if up {
                     // What has expired stays so.
                     let readable_from = change.state.readable_from(change.now);
-                    change.state.document.expired_before = readable_from.max(lakeward_model::Timestamp(0));
+                    change.state.document.expired_before = readable_from.max(Timestamp(0));
                 }
                 change.state.retention = Some(wanted);
                 Ok(json!({}))
@@ -387,6 +387,19 @@ impl Api {
                 }))
             })
             .await
+    }
+}
+
+/// Checks `StreamCreationTimestamp`, which tells streams of one name apart that
+/// were there one after the other. SDKs send whole seconds.
+///
+/// # Errors
+/// This is another stream.
+pub(super) fn check_creation(input: &Value, document: &Document, names: &Names<'_>) -> Result<(), Fault> {
+    let second = |at: Timestamp| at.micros().div_euclid(1_000_000);
+    match iterator::instant(&input["StreamCreationTimestamp"]) {
+        Some(given) if second(given) != second(document.created) => Err(names.not_found()),
+        _ => Ok(()),
     }
 }
 

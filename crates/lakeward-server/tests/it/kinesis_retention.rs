@@ -86,3 +86,27 @@ async fn what_the_configuration_abandons_is_explained_and_kept() {
     assert_eq!(read_shard(server.addr, "conf", "shardId-000000000000").await.len(), 1);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn the_time_of_its_making_tells_streams_of_one_name_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path(), Setup::default()).await;
+    let addr = server.addr;
+    create(addr, "s", 1).await;
+    let described = ask(addr, "DescribeStreamSummary", &json!({"StreamName": "s"})).await;
+    let created = described["StreamDescriptionSummary"]["StreamCreationTimestamp"].as_f64().unwrap();
+    let arn = "arn:aws:kinesis:us-east-1:000000000000:stream/s";
+    for (operation, member) in [("ListShards", "Shards"), ("ListStreamConsumers", "Consumers")] {
+        let input = |at: f64| json!({"StreamARN": arn, "StreamCreationTimestamp": at});
+        // As described, and in whole seconds as SDKs send it.
+        for at in [created, created.floor()] {
+            assert!(ask(addr, operation, &input(at)).await[member].is_array());
+        }
+        let (kind, message) = refused(addr, operation, &input(created - 60.0)).await;
+        assert_eq!(
+            (kind.as_str(), message.as_str()),
+            ("ResourceNotFoundException", "Stream s under account 000000000000 not found.")
+        );
+    }
+    server.stop().await;
+}
