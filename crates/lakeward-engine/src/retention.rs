@@ -120,7 +120,9 @@ pub(crate) async fn sweep(engine: Weak<Shared>, draining: CancellationToken) {
     while tokio::time::timeout(SWEEP_EVERY, draining.cancelled()).await.is_err() {
         let Some(shared) = engine.upgrade() else { return };
         let swept = tokio::task::spawn_blocking(move || {
-            for stream in shared.retention.known() {
+            // The door may have left a promise for a stream that is no longer
+            // configured: its records stay until somebody asks for them.
+            for stream in shared.retention.known().into_iter().filter(|stream| shared.has_stream(stream)) {
                 if let Err(error) = shared.retention.trim(&shared.journal, &stream, shared.clock.now()) {
                     error!(%stream, %error, "old journal segments could not be removed");
                 }

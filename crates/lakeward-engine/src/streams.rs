@@ -115,6 +115,13 @@ impl Streams {
         self.shared.configured_retention(name)
     }
 
+    /// Whether there is such a stream. The journal may hold records of others,
+    /// which nobody has any more.
+    #[must_use]
+    pub fn exists(&self, name: &StreamName) -> bool {
+        self.shared.has_stream(name)
+    }
+
     /// The streams that there are, by name.
     #[must_use]
     pub fn names(&self) -> Vec<StreamName> {
@@ -145,6 +152,20 @@ impl Streams {
     #[must_use]
     pub fn watch(&self, name: &StreamName) -> Option<watch::Receiver<Offset>> {
         self.shared.journal.watch(name)
+    }
+
+    /// When the newest record was received; 0 if there is none that is still
+    /// kept. Times never go back in a stream.
+    ///
+    /// # Errors
+    /// [`ControlError::Failed`] if the process is stopping.
+    pub async fn newest(&self, name: &StreamName) -> Result<Timestamp, ControlError> {
+        let (journal, name) = (self.shared.journal.clone(), name.clone());
+        blocking(move || {
+            let last = journal.tail(&name).and_then(|tail| tail.end.0.checked_sub(1));
+            last.and_then(|last| journal.received_at(&name, Offset(last))).unwrap_or_default()
+        })
+        .await
     }
 
     /// Reads durable records from `from` on: the rest of the append that holds

@@ -128,6 +128,7 @@ impl Api {
             }
         };
         let state = live.state.read().await;
+        super::streams::check_creation(input, &state.document, &target.names())?;
         let mut consumers: Vec<_> = state.document.consumers.iter().collect();
         consumers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let limit = input["MaxResults"].as_u64().and_then(|limit| usize::try_from(limit).ok());

@@ -134,12 +134,24 @@ impl State {
     }
 
     /// What is stored of a stream, if it is of this incarnation.
-    pub(super) fn of(spec: &StreamSpec, configured: Option<Duration>, incarnation: Uuid) -> Option<Self> {
-        let Owner { mut kinesis } = Owner::deserialize(spec.owner.as_ref()?).ok()?;
+    ///
+    /// # Errors
+    /// There is something that is not understood. Nothing may take its place:
+    /// the shards of all its records are in it.
+    pub(super) fn of(
+        spec: &StreamSpec,
+        configured: Option<Duration>,
+        incarnation: Uuid,
+    ) -> Result<Option<Self>, serde_json::Error> {
+        let Some(owner) = spec.owner.as_ref().filter(|owner| owner.get("kinesis").is_some()) else {
+            return Ok(None);
+        };
+        let Owner { mut kinesis } = Owner::deserialize(owner)?;
         if kinesis.incarnation.is_nil() {
             kinesis.incarnation = incarnation;
         }
-        (kinesis.incarnation == incarnation).then(|| Self::new(kinesis, spec.retention, configured))
+        let is_of_it = kinesis.incarnation == incarnation;
+        Ok(is_of_it.then(|| Self::new(kinesis, spec.retention, configured)))
     }
 
     /// What is stored.
@@ -173,5 +185,37 @@ impl State {
     pub(super) fn horizon(&self, now: Timestamp) -> Timestamp {
         let micros = i64::try_from(self.retention_or_default().as_micros()).unwrap_or(i64::MAX);
         Timestamp(now.0.saturating_sub(micros))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read(owner: Option<Value>, incarnation: u128) -> Result<Option<State>, serde_json::Error> {
+        let name = StreamName::new("s").unwrap();
+        let spec = StreamSpec { owner, ..StreamSpec::new(name) };
+        State::of(&spec, None, Uuid::from_u128(incarnation))
+    }
+
+    #[test]
+    fn only_what_is_absent_or_of_another_stream_is_made_anew() {
+        let name = StreamName::new("s").unwrap();
+        let document =
+            Document { incarnation: Uuid::from_u128(7), ..Document::new(Mode::Provisioned, 3, Timestamp(1)) };
+        let stored = State::new(document.clone(), None, None).spec(&name).owner.unwrap();
+        assert!(read(None, 7).unwrap().is_none());
+        assert!(read(Some(json!({"firehose": 1})), 7).unwrap().is_none());
+        assert!(read(Some(stored.clone()), 8).unwrap().is_none());
+        assert_eq!(read(Some(stored.clone()), 7).unwrap().unwrap().document, document);
+        let mut broken = stored;
+        broken["kinesis"]["shards"]["next"] = json!("three");
+        assert!(read(Some(broken), 7).is_err());
+        // Stored before there was an incarnation.
+        let early = Document { incarnation: Uuid::nil(), ..document.clone() };
+        let early = State::new(early, None, None).spec(&name).owner;
+        assert_eq!(read(early, 7).unwrap().unwrap().document, document);
     }
 }

@@ -90,20 +90,28 @@ impl Lives {
 
     /// The stream for a put: `dev` makes one that does not exist.
     pub(super) async fn get_or_make(&self, name: &StreamName) -> Result<Arc<Live>, NoStream> {
-        match self.streams.incarnation(name) {
-            Some(_) => self.load(name, None).await,
-            None => {
-                self.ensure(name).await?;
-                self.load(name, None).await
-            }
+        if let Some(live) = self.known(name) {
+            return Ok(live);
         }
+        self.ensure(name).await?;
+        self.load(name, None).await
     }
 
-    /// Makes a stream with this document.
-    pub(super) async fn make(&self, name: &StreamName, document: Document) -> Result<(), NoStream> {
+    /// Makes a stream with this document, whose incarnation is nil. Made as a
+    /// task of its own: a client that hangs up must not leave it half made.
+    pub(super) async fn make(
+        self: &Arc<Self>,
+        name: &StreamName,
+        document: Document,
+    ) -> Result<(), NoStream> {
+        let (lives, name) = (Arc::clone(self), name.clone());
+        let task = tokio::spawn(async move { lives.make_now(&name, document).await });
+        task.await.unwrap_or_else(|error| Err(NoStream::Failed(error.to_string())))
+    }
+
+    async fn make_now(&self, name: &StreamName, document: Document) -> Result<(), NoStream> {
         match self.ensure(name).await {
             Err(NoStream::Unknown) => {
-                // Stored in one step with the stream.
                 let state = State::new(document.clone(), Some(RETENTION_DEFAULT), None);
                 match self.streams.create(state.spec(name)).await {
                     Ok(()) | Err(ControlError::Exists(_)) => {}
@@ -131,13 +139,15 @@ impl Lives {
     }
 
     /// What is kept of a stream, without keeping anything of one that has
-    /// nothing.
+    /// nothing. `None` too if it cannot be read, which whoever uses the stream
+    /// is told.
     pub(super) async fn peek(&self, name: &StreamName) -> Option<State> {
         match self.known(name) {
             Some(live) => Some(live.state.read().await.clone()),
             None => {
                 let configured = self.streams.configured_retention(name);
-                State::of(&self.streams.get(name).await.ok()?, configured, self.streams.incarnation(name)?)
+                let spec = self.streams.get(name).await.ok()?;
+                State::of(&spec, configured, self.streams.incarnation(name)?).ok()?
             }
         }
     }
@@ -148,7 +158,7 @@ impl Lives {
         known.get(name).filter(|live| live.incarnation == incarnation && !live.is_stale()).cloned()
     }
 
-    /// `made` is the document of a stream that was made just now.
+    /// `made` is what a stream gets that was made just now, by this door.
     async fn load(&self, name: &StreamName, made: Option<Document>) -> Result<Arc<Live>, NoStream> {
         if let Some(live) = self.known(name) {
             return Ok(live);
@@ -167,7 +177,10 @@ impl Lives {
         };
         let incarnation = self.streams.incarnation(name).ok_or(NoStream::Unknown)?;
         let configured = self.streams.configured_retention(name);
-        let state = match State::of(&spec, configured, incarnation) {
+        let stored = State::of(&spec, configured, incarnation).map_err(|error| {
+            NoStream::Failed(format!("what is kept of its shards cannot be read: {error}"))
+        })?;
+        let state = match stored {
             Some(state) => state,
             None => {
                 let shards = self.configured.get(name.as_str()).copied().unwrap_or(1);
@@ -201,7 +214,13 @@ impl Lives {
         let task = tokio::spawn(async move {
             let mut state = live.state.write().await;
             let (_, end) = streams.ends(&live.name).filter(|_| !live.is_stale()).ok_or_else(busy)?;
-            let now = clock.now();
+            let newest = streams.newest(&live.name).await.map_err(|error| {
+                tracing::error!(stream = %live.name, %error, "a stream cannot be read");
+                Fault::internal()
+            })?;
+            // A clock that was set back: the journal's times do not go back, and
+            // shards that end before their last records would expire before them.
+            let now = clock.now().max(newest).max(state.document.shards.changed_at());
             let mut next = state.clone();
             let answer = change(Change { state: &mut next, end, now })?;
             let horizon = next.horizon(now);

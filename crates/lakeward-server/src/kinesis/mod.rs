@@ -128,7 +128,7 @@ pub(crate) struct Api {
     is_dev: bool,
     intake: Intake,
     control: Control,
-    lives: Lives,
+    lives: Arc<Lives>,
     clock: SharedClock,
     budget: Budget,
     subscriptions: Subscriptions,
@@ -221,7 +221,7 @@ impl Api {
             is_dev: config.open,
             intake,
             control,
-            lives: Lives::new(streams, Arc::clone(&clock), config.kinesis.shards.clone()),
+            lives: Arc::new(Lives::new(streams, Arc::clone(&clock), config.kinesis.shards.clone())),
             clock,
             budget,
             subscriptions: Subscriptions::default(),
@@ -354,6 +354,10 @@ impl Api {
 
     fn no_stream(&self, target: &Target, error: NoStream) -> Fault {
         match error {
+            NoStream::Unknown if self.is_orphan(&target.name) => {
+                let names = target.names();
+                names.missing(format!("{} {}", names.not_found().message, streams::orphan(&names)))
+            }
             NoStream::Unknown => target.names().not_found(),
             NoStream::Failed(cause) => {
                 tracing::error!(stream = %target.name, cause, "a stream cannot be used");

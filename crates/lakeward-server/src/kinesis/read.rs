@@ -139,6 +139,10 @@ impl Api {
             } else {
                 Vec::new()
             };
+            // What is read goes by name, and another stream may have it by now.
+            if self.lives.streams.incarnation(&live.name) != Some(live.incarnation) {
+                return Err(names.not_found());
+            }
             scanned += blocks.iter().map(size).sum::<usize>();
             reservation.grow(scanned).map_err(|_| names.throttled_stream())?;
             let state = live.state.read().await;

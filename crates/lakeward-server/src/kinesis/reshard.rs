@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::document::{Mode, State};
 use super::iterator::{self, LIFETIME_MS, instant};
 use super::shards::{Entry, ReshardError, SHARDS_MAX, Shards};
-use super::{Api, Names, text};
+use super::{Api, Names, streams, text};
 use crate::aws::fault::Fault;
 
 /// *ListShards*: "The default value is 1000".
@@ -122,6 +122,7 @@ impl Api {
         let names = target.names();
         let live = self.live(&target).await?;
         let state = live.state.read().await;
+        streams::check_creation(input, &state.document, &names)?;
         let (filter, after) = match token {
             Some(token) if token.incarnation != live.incarnation => return Err(names.not_found()),
             Some(token) => (token.filter, Some(token.after)),

@@ -217,6 +217,15 @@ impl Shards {
         }
     }
 
+    /// When shards changed last.
+    pub(super) fn changed_at(&self) -> Timestamp {
+        let times = self
+            .entries
+            .iter()
+            .map(|entry| entry.closed.map_or(entry.opened_at, |closed| closed.at.max(entry.opened_at)));
+        times.max().unwrap_or(Timestamp(0))
+    }
+
     /// Forgets the shards that were closed before `horizon`.
     pub(super) fn prune(&mut self, horizon: Timestamp) {
         self.entries.retain(|entry| !entry.is_expired(horizon));

@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use lakeward_engine::ControlError;
-use lakeward_model::StreamName;
+use lakeward_model::{StreamName, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::document::{Document, Mode, State};
 use super::iterator::{self, LIFETIME_MS};
 use super::reshard;
-use super::{Api, Target, text};
+use super::{Api, Names, Target, text};
 use crate::aws::fault::Fault;
 
 /// *ListStreams*: "The default limit is 100"; *DescribeStream*: "100 shards".
@@ -70,17 +70,29 @@ impl Api {
         let tags = super::tags::given(&input["Tags"])?;
         let kib = input["MaxRecordSizeInKiB"].as_u64().and_then(|kib| u32::try_from(kib).ok());
         let _one_at_a_time = self.making.lock().await;
-        if self.lives.streams.incarnation(&target.name).is_some() {
-            return Err(Fault::in_use(format!(
-                "Stream {} under account {} already exists.",
-                names.stream, names.account
-            )));
+        match self.lives.streams.get(&target.name).await {
+            Ok(_) => {
+                return Err(Fault::in_use(format!(
+                    "Stream {} under account {} already exists.",
+                    names.stream, names.account
+                )));
+            }
+            // `lakeward dev` delivers what is left there.
+            Err(ControlError::NotFound(_)) if self.is_dev || !self.is_orphan(&target.name) => {}
+            // Taken over, they would be gone after a day, delivered or not.
+            Err(ControlError::NotFound(_)) => return Err(Fault::in_use(orphan(&names))),
+            Err(error) => return Err(self.no_stream(&target, error.into())),
         }
         let mut document = Document { tags, ..Document::new(mode, shards, self.clock.now()) };
         document.record_kib_max = kib.unwrap_or(document.record_kib_max);
         let made = self.lives.make(&target.name, document).await;
         made.map_err(|error| self.no_stream(&target, error))?;
         Ok(json!({}))
+    }
+
+    /// Whether the journal holds a stream that nobody has any more.
+    pub(super) fn is_orphan(&self, name: &StreamName) -> bool {
+        self.lives.streams.incarnation(name).is_some() && !self.lives.streams.exists(name)
     }
 
     pub(super) async fn delete_stream(&self, input: &Value) -> Result<Value, Fault> {
@@ -298,7 +310,7 @@ impl Api {
                 if up {
                     // What has expired stays so.
                     let readable_from = change.state.readable_from(change.now);
-                    change.state.document.expired_before = readable_from.max(lakeward_model::Timestamp(0));
+                    change.state.document.expired_before = readable_from.max(Timestamp(0));
                 }
                 change.state.retention = Some(wanted);
                 Ok(json!({}))
@@ -374,4 +386,27 @@ impl Api {
             })
             .await
     }
+}
+
+/// Checks `StreamCreationTimestamp`, which tells streams of one name apart that
+/// were there one after the other. SDKs send whole seconds.
+///
+/// # Errors
+/// This is another stream.
+pub(super) fn check_creation(input: &Value, document: &Document, names: &Names<'_>) -> Result<(), Fault> {
+    let second = |at: Timestamp| at.micros().div_euclid(1_000_000);
+    match iterator::instant(&input["StreamCreationTimestamp"]) {
+        Some(given) if second(given) != second(document.created) => Err(names.not_found()),
+        _ => Ok(()),
+    }
+}
+
+/// What to do about records that the configuration has abandoned.
+pub(super) fn orphan(names: &Names<'_>) -> String {
+    format!(
+        "The journal of Lakeward still holds records of a stream {} under account {}, but neither its configuration \
+         nor an API has the stream any more. Name it among the streams or pipelines of the configuration to have them, \
+         or create a Firehose of this name, which delivers them and can be deleted together with them.",
+        names.stream, names.account
+    )
 }

@@ -124,6 +124,9 @@ enum Failed {
     /// The first try was throttled in part and went through while this retry was
     /// under way: the next retry finds its answer.
     Overtaken,
+    /// Another stream has the name by now, and perhaps the records: a retry
+    /// finds its answer there.
+    Replaced,
 }
 
 impl Failed {
@@ -151,7 +154,7 @@ impl Failed {
                 tracing::error!(stream = names.stream, cause, "a put failed");
                 Fault::internal()
             }
-            Self::Overtaken => Fault::slow_down(None),
+            Self::Overtaken | Self::Replaced => Fault::slow_down(None),
         }
     }
 }
@@ -160,7 +163,7 @@ impl Work {
     async fn run(mut self) -> Result<Done, Failed> {
         let live = Arc::clone(&self.live);
         let state = live.state.read().await;
-        if live.is_stale() {
+        if live.is_stale() || !self.is_same_stream() {
             return Ok(Done::Stale(self.put));
         }
         let limit = state.document.record_bytes_max();
@@ -183,9 +186,14 @@ impl Work {
             }
         }
         let hashes = std::mem::take(&mut self.put.hashes);
-        let records = self.put.records(&shards);
+        let records = std::mem::take(&mut self.put).records(&shards);
         let expected = records.len();
-        match self.intake.accept(&live.name, records, Origin::Push(self.key)).await {
+        let accepted = self.intake.accept(&live.name, records, Origin::Push(self.key.take())).await;
+        if accepted.is_ok() && !self.is_same_stream() {
+            // Other doors remove streams too, and do not wait for puts.
+            return Err(Failed::Replaced);
+        }
+        match accepted {
             Ok(accepted) if !accepted.replayed => done(fresh(accepted.first, &shards, &routed)),
             Ok(accepted) if accepted.count as usize == expected && expected == hashes.len() => {
                 done(at_that_time(accepted.first, &hashes, &state.document.shards, &routed))
@@ -196,6 +204,11 @@ impl Work {
             }
             Err(error) => Err(Failed::Accept(error)),
         }
+    }
+
+    /// Whether the name still stands for the stream whose shards we know.
+    fn is_same_stream(&self) -> bool {
+        self.streams.incarnation(&self.live.name) == Some(self.live.incarnation)
     }
 
     /// Takes what goes beyond the shards' limits out.
