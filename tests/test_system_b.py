@@ -10,6 +10,7 @@ import threading
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import boto3
 import lake
 import pytest
 import service
@@ -147,8 +148,9 @@ def test_one_bad_record_never_fails_its_batch(tmp_path, endpoint):
 
 
 def test_its_own_delivery_stream(tmp_path):
-    """System B's Terraform as it is: 5 MB buffers, dynamic partitioning with no key in the prefix, its function, and
-    conversion to Parquet. AWS refuses that; LocalStack took it, and so does a service that is not strict.
+    """System B's Terraform as it is: a Kinesis stream of four shards as source, 5 MB buffers, dynamic partitioning with
+    no key in the prefix, its function, and conversion to Parquet. AWS refuses that; LocalStack took it, and so does a
+    service that is not strict.
     """
     arn = "arn:aws:lambda:eu-west-1:000000000000:function:dev-event-transformer"
     functions = {"dev-event-transformer": {"command": [sys.executable, str(RUNNER), str(FUNCTION)]}}
@@ -157,11 +159,16 @@ def test_its_own_delivery_stream(tmp_path):
     sent = events(400)
     with Service.run(path) as server:
         client = firehose_client(server.url)
+        kinesis = boto3.client("kinesis", "us-east-1", endpoint_url=server.url, aws_access_key_id="a", aws_secret_access_key="b")
+        kinesis.create_stream(StreamName="dev-event-stream", ShardCount=4)
+        stream = kinesis.describe_stream_summary(StreamName="dev-event-stream")["StreamDescriptionSummary"]["StreamARN"]
+        role = "arn:aws:iam::000000000000:role/r"
         parameters = {"LambdaArn": arn, "BufferSizeInMBs": "1", "BufferIntervalInSeconds": "60"}
         client.create_delivery_stream(
-            DeliveryStreamName="dev-events", DeliveryStreamType="DirectPut",
+            DeliveryStreamName="dev-events", DeliveryStreamType="KinesisStreamAsSource",
+            KinesisStreamSourceConfiguration={"KinesisStreamARN": stream, "RoleARN": role},
             ExtendedS3DestinationConfiguration={
-                "RoleARN": "arn:aws:iam::000000000000:role/r", "BucketARN": "arn:aws:s3:::dev-demo-data",
+                "RoleARN": role, "BucketARN": "arn:aws:s3:::dev-demo-data",
                 "Prefix": "event-streams/data/", "ErrorOutputPrefix": "event-streams/errors/",
                 "BufferingHints": {"SizeInMBs": 5, "IntervalInSeconds": 300},
                 "DynamicPartitioningConfiguration": {"Enabled": True},
@@ -170,14 +177,17 @@ def test_its_own_delivery_stream(tmp_path):
                 "DataFormatConversionConfiguration": {
                     "InputFormatConfiguration": {"Deserializer": {"HiveJsonSerDe": {}}},
                     "OutputFormatConfiguration": {"Serializer": {"ParquetSerDe": {}}},
-                    "SchemaConfiguration": {"DatabaseName": "d", "TableName": "t", "Region": "eu-west-1",
-                                            "RoleARN": "arn:aws:iam::000000000000:role/r"},
+                    "SchemaConfiguration": {"DatabaseName": "d", "TableName": "t", "Region": "eu-west-1", "RoleARN": role},
                 },
             },
         )
         for start in range(0, len(sent), 100):
-            batch = [{"Data": json.dumps(event).encode() + b"\n"} for event in sent[start:start + 100]]
-            assert client.put_record_batch(DeliveryStreamName="dev-events", Records=batch)["FailedPutCount"] == 0
+            batch = [
+                {"Data": json.dumps(event).encode(), "PartitionKey": event["event_uuid"]} for event in sent[start:start + 100]
+            ]
+            assert kinesis.put_records(StreamName="dev-event-stream", Records=batch)["FailedRecordCount"] == 0
+        with pytest.raises(client.exceptions.InvalidArgumentException, match="not permitted on KinesisStreamAsSource"):
+            client.put_record(DeliveryStreamName="dev-events", Record={"Data": b"{}"})
         # Five minutes are the buffer's; a stop delivers what is pending.
         assert server.terminate() == 0, server.log_tail()
     rows = lake.rows(tmp_path / "lake/dev-demo-data/event-streams/data",
