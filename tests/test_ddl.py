@@ -22,7 +22,8 @@ DIALECTS = {
     "clickhouse": "clickhouse", "redshift-spectrum": "redshift", "duckdb": "duckdb",
 }
 PATH = "day=!{timestamp:yyyy-MM-dd}/area=!{event:area}/"
-ODD = 'it\'s "odd" `name`'
+# Every kind of quote, and backslashes before one and at the end.
+ODD = 'it\'s "odd" `name` \\` \\" \\\' \\'
 FORMATS = {
     "parquet-events": {"format": "parquet"},
     "json-events": {"format": "ndjson", "compression": "gzip"},
@@ -85,7 +86,7 @@ def test_clickhouse(where, tmp_path, name):
     with clickhouse.Session(str(tmp_path)) as session:
         session.query("CREATE DATABASE IF NOT EXISTS d ENGINE = Atomic")
         session.query(ddl(where, name, "clickhouse", "--table", "events", "--database", "d"))
-        odd = "`" + ODD.replace("`", "``") + "`"
+        odd = "`" + ODD.replace("\\", "\\\\").replace("`", "\\`") + "`"
         query = f"SELECT id, area, n, toString(price), {odd} FROM d.events ORDER BY id"
         rows = [json.loads(line) for line in str(session.query(query, "JSONCompactEachRow")).splitlines()]
         # ClickHouse leaves zeros behind the point out of a decimal's text.
@@ -118,6 +119,36 @@ def test_clickhouse_reads_a_bucket(tmp_path, s3, monkeypatch):
         assert [json.loads(line) for line in str(rows).splitlines()] == [["a/b", 1], ["c", 2]]
         one = session.query("SELECT n FROM d.events WHERE area = 'c'", "JSONCompactEachRow")
         assert json.loads(str(one)) == [2]
+
+
+def test_a_column_that_a_folder_hides(tmp_path):
+    """A folder invented for times has the name of a column: the others of CSV keep their places."""
+    path = "day=!{timestamp:yyyy-MM-dd}/"
+    headers = {"with-header": True, "without-header": False}
+    pipelines = [
+        pipeline(name, {"type": "lake", "url": f"./lake/{name}"}, path=path, format="csv", header=header)
+        for name, header in headers.items()
+    ] + [pipeline("json", {"type": "lake", "url": "./lake/json"}, path=path, format="ndjson")]
+    where = config(tmp_path, pipelines)
+    row = {"a": 1, "day": "own", "n": 2, "z": "last"}
+    with Service.run(where) as running:
+        for name in (*headers, "json"):
+            status, reply = running.records(name, json.dumps(row).encode() + b"\n")
+            assert status == 200, reply
+        running.wait_until_delivered()
+        assert running.terminate() == 0
+    for name in (*headers, "json"):
+        connection = duckdb.connect()
+        connection.execute(ddl(where, name, "duckdb", "--table", "events"))
+        [(a, n, z, day)] = connection.execute("SELECT a, n, z, day FROM events").fetchall()
+        assert (a, n, z) == (1, 2, "last") and day.year >= 2026, name
+        with clickhouse.Session(str(tmp_path / f"chdb-{name}")) as session:
+            session.query("CREATE DATABASE IF NOT EXISTS d ENGINE = Atomic")
+            session.query(ddl(where, name, "clickhouse", "--table", "events", "--database", "d"))
+            answer = str(session.query("SELECT a, n, z, toYear(day) >= 2026 FROM d.events", "JSONCompactEachRow"))
+            assert json.loads(answer) == [1, 2, "last", 1], name
+    told = ddl(where, "with-header", "spark")
+    assert "`a` BIGINT,\n  `column_2` STRING,\n  `n` BIGINT,\n  `z` STRING,\n  `day`" in told, told
 
 
 def spark_python():

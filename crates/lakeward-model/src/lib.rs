@@ -28,7 +28,7 @@ use std::time::Duration;
 pub use batch::{
     Batch, BatchId, ContentEncoding, DataFile, DeliveredFile, Format, LakePath, LakePathError, Receipt, Role,
 };
-pub use catalog::{Catalog, Partition, Registered, Registration};
+pub use catalog::{Catalog, CatalogAnswer, Partition, Registered, Registration};
 pub use failure::{Failure, FailureKind};
 pub use function::{FUNCTION_BYTES_MAX, Function, InvokeFailure, InvokeFailureKind};
 pub use position::{Offset, Span, StreamName, StreamNameError, Timestamp};

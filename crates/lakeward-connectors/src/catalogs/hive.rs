@@ -40,15 +40,17 @@ pub fn columns(table: &TableDescription) -> HiveColumns {
         .map(|key| HiveColumn { name: key.name.to_lowercase(), ty: scalar(&key.ty).into() })
         .collect();
     let mut columns: Vec<HiveColumn> = Vec::with_capacity(table.columns.len());
+    let told = |name: &str, own: &str, why: &str| format!("the column {own:?} is called {name}: {why}");
+    for (name, own) in &table.hidden {
+        notes.push(told(name, own, "a partition key has its name"));
+    }
     // CSV is read by position: what cannot be named still has its place.
     let is_csv = matches!(table.format, TableFormat::Csv { .. });
     for (at, Column { name, ty }) in table.columns.iter().enumerate() {
         let lower = name.to_lowercase();
         if is_csv && (!is_name(&lower) || columns.iter().any(|other| other.name == lower)) {
-            let name_there = format!("column_{}", at + 1);
-            notes.push(format!(
-                "the column {name:?} is called {name_there}: Glue takes no such name, or has it already"
-            ));
+            let name_there = table.name_of_place(at);
+            notes.push(told(&name_there, name, "Glue takes no such name, or has it already"));
             columns.push(HiveColumn { name: name_there, ty: String::from("string") });
         } else if !is_name(&lower) {
             notes.push(format!("the column {name:?} is left out: Glue takes no such name"));
@@ -185,6 +187,7 @@ mod tests {
             pipeline: "p".into(),
             location: "s3://b/".into(),
             columns,
+            hidden: std::collections::BTreeMap::new(),
             partition_keys: Vec::new(),
             folders: String::new(),
             deeper: 0,

@@ -3,8 +3,8 @@
 
 use lakeward_connectors::catalogs::glue::{Glue, GlueConfig};
 use lakeward_model::{
-    Catalog, Column, ColumnType, Failure, FailureKind, KeyFormat, Partition, PartitionKey, Registered,
-    Registration, TableDescription, TableFormat,
+    Catalog, CatalogAnswer, Column, ColumnType, Failure, FailureKind, KeyFormat, Partition, PartitionKey,
+    Registered, Registration, TableDescription, TableFormat,
 };
 use serde_json::{Value, json};
 
@@ -28,6 +28,7 @@ fn registration(from_the_start: bool) -> Registration {
             pipeline: "p".into(),
             location: "s3://b/p/".into(),
             columns: vec![Column { name: "N".into(), ty: ColumnType::Int64 }],
+            hidden: std::collections::BTreeMap::new(),
             partition_keys: vec![key],
             folders: "Area=${Area}/".into(),
             deeper: 0,
@@ -35,6 +36,7 @@ fn registration(from_the_start: bool) -> Registration {
         },
         partitions: vec![partition(Some("a")), partition(None)],
         from_the_start,
+        made: (!from_the_start).then(|| String::from("1.0")),
     }
 }
 
@@ -61,6 +63,13 @@ async fn run(
     answers: impl IntoIterator<Item = Answer>,
     from_the_start: bool,
 ) -> (Result<Registered, Failure>, Vec<(String, Value)>) {
+    run_of(&registration(from_the_start), answers).await
+}
+
+async fn run_of(
+    registration: &Registration,
+    answers: impl IntoIterator<Item = Answer>,
+) -> (Result<Registered, Failure>, Vec<(String, Value)>) {
     let server = Server::start(answers).await;
     let config = GlueConfig {
         database: "lake".into(),
@@ -72,7 +81,7 @@ async fn run(
     };
     let glue = Glue::open(&config, "p").expect("it opens");
     assert_eq!(glue.to_string(), "glue lake.p");
-    let outcome = glue.register(&registration(from_the_start)).await;
+    let outcome = glue.register(registration).await;
     assert!(!format!("{glue:?} {outcome:?}").contains("hush"));
     let calls = server.requests().into_iter().map(|request| {
         let operation = request.headers["x-amz-target"].trim_start_matches("AWSGlue.").to_string();
@@ -86,22 +95,30 @@ fn names(calls: &[(String, Value)]) -> Vec<&str> {
 }
 
 fn done(outcome: Result<Registered, Failure>) {
-    assert_eq!(outcome.expect("it is registered"), Registered::Done { notes: Vec::new() });
+    let answer = CatalogAnswer { made: Some("1.0".into()), ..CatalogAnswer::default() };
+    assert_eq!(outcome.expect("it is registered"), Registered::Done(answer));
 }
 
 #[tokio::test]
 async fn everything_is_made_that_is_missing() {
     let missing = "EntityNotFoundException";
-    let answers =
-        [no(missing), no(missing), no("AlreadyExistsException"), ok(&json!({})), ok(&json!({"Errors": []}))];
+    let answers = [
+        no(missing),
+        no(missing),
+        no("AlreadyExistsException"),
+        ok(&json!({})),
+        table("1", &json!([{"Name": "n", "Type": "bigint"}])),
+        ok(&json!({"Errors": []})),
+    ];
     let (outcome, calls) = run(answers, true).await;
     done(outcome);
-    let made = ["GetTable", "CreateTable", "CreateDatabase", "CreateTable", "BatchCreatePartition"];
+    let made =
+        ["GetTable", "CreateTable", "CreateDatabase", "CreateTable", "GetTable", "BatchCreatePartition"];
     assert_eq!(names(&calls), made);
     let table = &calls[3].1["TableInput"];
     assert_eq!(table["PartitionKeys"], json!([{"Name": "area", "Type": "string"}]));
     assert_eq!(table["StorageDescriptor"]["Columns"], json!([{"Name": "n", "Type": "bigint"}]));
-    let partitions = &calls[4].1["PartitionInputList"];
+    let partitions = &calls[5].1["PartitionInputList"];
     assert_eq!(partitions[0]["Values"], json!(["a"]));
     assert_eq!(partitions[1]["Values"], json!(["__HIVE_DEFAULT_PARTITION__"]));
     assert_eq!(partitions[1]["StorageDescriptor"]["Location"], json!("s3://b/p/Area=__missing__/"));
@@ -112,6 +129,32 @@ async fn a_table_that_should_be_there_is_not_made_without_its_partitions() {
     let (outcome, calls) = run([no("EntityNotFoundException")], false).await;
     assert_eq!(outcome.expect("an answer"), Registered::TableMissing);
     assert_eq!(names(&calls), ["GetTable"]);
+}
+
+#[tokio::test]
+async fn a_table_that_was_made_anew_is_a_missing_one() {
+    let mut anew = registration(false);
+    anew.made = Some("0.5".into());
+    let (outcome, calls) = run_of(&anew, [table("1", &json!([]))]).await;
+    assert_eq!(outcome.expect("an answer"), Registered::TableMissing);
+    assert_eq!(names(&calls), ["GetTable"], "nothing is changed");
+}
+
+#[tokio::test]
+async fn of_two_folders_for_one_partition_the_first_counts() {
+    let mut twice = registration(false);
+    twice.partitions[1] = Partition { location: "s3://c/".into(), ..twice.partitions[0].clone() };
+    let there = json!({"Values": ["a"], "StorageDescriptor": {"Location": "s3://b/p/Area=a/"}});
+    let answers = [
+        table("1", &json!([{"Name": "n", "Type": "bigint"}])),
+        ok(&json!({})),
+        ok(&json!({"Partitions": [there]})),
+    ];
+    let (outcome, calls) = run_of(&twice, answers).await;
+    let elsewhere = vec![(twice.partitions[1].clone(), String::from("s3://b/p/Area=a/"))];
+    let answer = CatalogAnswer { made: Some("1.0".into()), notes: Vec::new(), elsewhere };
+    assert_eq!(outcome.expect("it is registered"), Registered::Done(answer));
+    assert_eq!(calls[1].1["PartitionInputList"].as_array().map(Vec::len), Some(1));
 }
 
 #[tokio::test]
@@ -144,7 +187,15 @@ async fn errors_of_partitions() {
         let one = |code: &&str| json!({"PartitionValues": ["a"], "ErrorDetail": {"ErrorCode": code, "ErrorMessage": "m"}});
         ok(&json!({"Errors": codes.iter().map(one).collect::<Vec<_>>()}))
     };
-    done(run([there(), errors(&["AlreadyExistsException", "AlreadyExistsException"])], false).await.0);
+    let partition =
+        |value: &str, location: &str| json!({"Values": [value], "StorageDescriptor": {"Location": location}});
+    let told = |all: &[Value]| ok(&json!({"Partitions": all}));
+    let (here, null) = (partition("a", "s3a://b/p/Area=a"), "__HIVE_DEFAULT_PARTITION__");
+    let known = errors(&["AlreadyExistsException", "AlreadyExistsException"]);
+    let (outcome, calls) = run([there(), known, told(&[here.clone()])], false).await;
+    done(outcome);
+    assert_eq!(names(&calls), ["GetTable", "BatchCreatePartition", "BatchGetPartition"]);
+    assert_eq!(calls[2].1["PartitionsToGet"], json!([{"Values": ["a"]}]));
     for (code, kind) in [
         ("InternalServiceException", FailureKind::Unknown),
         ("ResourceNumberLimitExceededException", FailureKind::Refused),
@@ -156,11 +207,18 @@ async fn errors_of_partitions() {
         assert_eq!(failure.message, format!("the partition a of lake.p: {code}: m"));
     }
     // For the whole call: each on its own.
+    let whole = || no("AlreadyExistsException");
     let (outcome, calls) =
-        run([there(), no("AlreadyExistsException"), ok(&json!({})), no("AlreadyExistsException")], false)
+        run([there(), whole(), ok(&json!({})), whole(), told(&[partition(null, "s3://other/x/")])], false)
             .await;
-    done(outcome);
     assert_eq!(calls[3].1["PartitionInputList"].as_array().map(Vec::len), Some(1));
+    let elsewhere = vec![(registration(true).partitions[1].clone(), String::from("s3://other/x/"))];
+    let answer = CatalogAnswer { made: Some("1.0".into()), notes: Vec::new(), elsewhere };
+    assert_eq!(outcome.expect("it is registered"), Registered::Done(answer));
+    // Not all were told: again.
+    let unprocessed = ok(&json!({"Partitions": [], "UnprocessedKeys": [{"Values": ["a"]}]}));
+    let (outcome, _) = run([there(), errors(&["AlreadyExistsException"]), unprocessed], false).await;
+    assert_eq!(outcome.expect_err("it is not done").kind, FailureKind::NotDone);
     // The table went while we were at it.
     let (outcome, calls) =
         run([there(), no("EntityNotFoundException"), no("EntityNotFoundException")], false).await;

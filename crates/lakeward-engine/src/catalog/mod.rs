@@ -9,11 +9,11 @@
 mod status;
 mod work;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakeward_model::{Catalog, Failure, FailureKind, Partition, Registered, Registration, TableDescription};
+use lakeward_model::{Catalog, CatalogAnswer, Failure, FailureKind, Partition, Registered, Registration};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +46,8 @@ const BATCHES: usize = 500;
 const AT_ONCE: usize = 100;
 /// Partitions that need not be registered again are remembered up to here.
 const KNOWN_MAX: usize = 10_000;
+/// Partitions that the catalog has elsewhere are asked for again up to here.
+const ELSEWHERE_MAX: usize = AT_ONCE;
 /// How long the last step may take when the process drains: what it does not
 /// do is done after the next start.
 const LAST: Duration = Duration::from_secs(5);
@@ -95,7 +97,9 @@ pub(crate) fn start(
         ledger: Arc::clone(ledger),
         status: sender,
         known: HashSet::new(),
+        elsewhere: BTreeMap::new(),
         table: None,
+        told: None,
         advanced: false,
     };
     let task = tokio::spawn(task.run(progress.clone(), stop.clone(), last.clone()));
@@ -119,9 +123,15 @@ struct Task {
     status: watch::Sender<CatalogStatus>,
     /// Partitions that this task registered.
     known: HashSet<Partition>,
+    /// Partitions that the catalog has elsewhere, and where. They are asked for
+    /// again with everything that is new, as somebody may put them right.
+    elsewhere: BTreeMap<Partition, String>,
     /// The table as this task registered it last: the first step always looks
     /// whether it is there.
     table: Option<u64>,
+    /// The table that has what this task registered: see
+    /// [`CatalogAnswer::made`]. The ledger says it only once a step is done.
+    told: Option<Option<String>>,
     /// Whether this step registered partitions, however it ended.
     advanced: bool,
 }
@@ -234,19 +244,31 @@ impl Task {
         if let Some(table) = plan.table
             && (new_table || !plan.partitions.is_empty())
         {
-            if !self.register(table, plan.partitions, !at.registered).await? {
+            let mut partitions = plan.partitions;
+            let again = self.elsewhere.keys().filter(|one| !partitions.contains(one)).cloned();
+            partitions.extend(again.collect::<Vec<_>>());
+            let registration = Registration {
+                table,
+                partitions,
+                from_the_start: !at.registered && self.told.is_none(),
+                made: self.told.clone().unwrap_or_else(|| at.made.clone()),
+            };
+            let Some(made) = self.register(registration).await? else {
                 warn!(
                     pipeline = self.spec.name,
                     catalog = self.opened.name,
-                    "the table is gone from the catalog; it is made anew with everything"
+                    "the table is gone from the catalog, or another is in its place; it learns of everything anew"
                 );
                 let (name, catalog) = (self.spec.name.clone(), self.opened.name.clone());
                 self.known.clear();
+                self.elsewhere.clear();
+                self.told = None;
                 self.table = None;
                 *place = Some(self.on_ledger(move |l| l.restart_catalog(&name, &catalog)).await?);
                 return Ok(Found::More);
-            }
+            };
             to.registered = true;
+            to.made = made;
             to.schema_version = plan.schema_version;
             self.table = plan.fingerprint;
         }
@@ -276,30 +298,39 @@ impl Task {
 
     /// Registers the table and partitions of it, a few at a time: what is done
     /// is remembered, so that a failure costs only those that were with it.
-    /// False if the table is missing.
+    /// Tells which table it is; `None` if it is missing.
     async fn register(
         &mut self,
-        table: TableDescription,
-        partitions: Vec<Partition>,
-        from_the_start: bool,
-    ) -> Result<bool, StepError> {
-        let mut registration = Registration { table, partitions: Vec::new(), from_the_start };
-        let mut rest = partitions.into_iter();
+        mut registration: Registration,
+    ) -> Result<Option<Option<String>>, StepError> {
+        let mut rest = std::mem::take(&mut registration.partitions).into_iter();
         loop {
             registration.partitions = rest.by_ref().take(AT_ONCE).collect();
             match self.opened.catalog.register(&registration).await.map_err(StepError::Catalog)? {
-                Registered::TableMissing => return Ok(false),
-                Registered::Done { notes } => {
-                    self.registered(std::mem::take(&mut registration.partitions), notes);
+                Registered::TableMissing => return Ok(None),
+                Registered::Done(answer) => {
+                    // What was registered now is in this table only.
+                    registration.from_the_start = false;
+                    registration.made.clone_from(&answer.made);
+                    self.told = Some(answer.made.clone());
+                    self.registered(std::mem::take(&mut registration.partitions), answer);
                 }
             }
             if rest.len() == 0 {
-                return Ok(true);
+                return Ok(Some(registration.made));
             }
         }
     }
 
-    fn registered(&mut self, partitions: Vec<Partition>, notes: Vec<String>) {
+    fn registered(&mut self, mut partitions: Vec<Partition>, answer: CatalogAnswer) {
+        let CatalogAnswer { mut notes, elsewhere, .. } = answer;
+        partitions.retain(|one| {
+            self.elsewhere.remove(one);
+            !elsewhere.iter().any(|(other, _)| other == one)
+        });
+        let room = ELSEWHERE_MAX.saturating_sub(self.elsewhere.len());
+        self.elsewhere.extend(elsewhere.into_iter().take(room));
+        notes.extend(self.note_of_elsewhere());
         if !partitions.is_empty() {
             self.advanced = true;
             let (pipeline, catalog) = (&self.spec.name, &self.opened.name);
@@ -318,6 +349,25 @@ impl Task {
             }
             self.status.send_modify(|status| status.notes = notes);
         }
+    }
+
+    /// What a person should know of partitions that are elsewhere: one of them
+    /// is told, the first.
+    fn note_of_elsewhere(&self) -> Option<String> {
+        let (partition, there) = self.elsewhere.first_key_value()?;
+        let count = match self.elsewhere.len() {
+            1 => String::from("a partition is another folder in the catalog"),
+            count @ 2..ELSEWHERE_MAX => format!("{count} partitions are other folders in the catalog"),
+            count => format!("{count} or more partitions are other folders in the catalog"),
+        };
+        let values: Vec<&str> = partition.values.iter().map(|v| v.as_deref().unwrap_or("null")).collect();
+        Some(format!(
+            "{count}, so its engines do not see this pipeline's files there: {} is {there} and the files are in {}; \
+             put all files into one folder, then delete the partition (it is registered anew with the next one) \
+             or set its location, or name another table",
+            values.join("/"),
+            partition.location
+        ))
     }
 
     async fn failed(

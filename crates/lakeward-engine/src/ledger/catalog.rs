@@ -41,6 +41,9 @@ pub struct CatalogProgress {
     pub registered: bool,
     /// The version of the columns that was registered last.
     pub schema_version: u64,
+    /// What the catalog said that tells its table from another one of its name.
+    #[serde(default)]
+    pub made: Option<String>,
 }
 
 /// How far the batches of before are registered.
@@ -100,6 +103,7 @@ impl Ledger {
                 history: Some(History::default()),
                 registered: false,
                 schema_version: 0,
+                made: None,
             };
             put(write, CATALOG, name, &place)?;
             write.open_table(COMMITS)?.retain_in((name, 0)..=(name, u64::MAX), |_, _| false)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lakeward_engine::{CatalogState, CatalogStatus, Engine, PipelineSpec};
 use lakeward_model::conformance::Fault;
-use lakeward_model::{Catalog, Failure, FailureKind, Partition, Registered, Registration};
+use lakeward_model::{Catalog, CatalogAnswer, Failure, FailureKind, Partition, Registered, Registration};
 use tokio::sync::Notify;
 
 use crate::bench::{Lakes, open, pipeline, send, wait_for};
@@ -22,6 +22,10 @@ pub(crate) struct MemoryCatalog {
 #[derive(Debug, Default)]
 struct There {
     is_table: bool,
+    /// Which table of its name it is.
+    made: u64,
+    /// Folders that other partitions are instead.
+    elsewhere: BTreeSet<String>,
     columns: Vec<String>,
     partitions: BTreeSet<String>,
     calls: usize,
@@ -55,17 +59,26 @@ impl Catalog for MemoryCatalog {
             if let Some(why) = &there.refuse {
                 return Err(Failure::new(FailureKind::Refused, why.clone()));
             }
-            if !there.is_table && !registration.from_the_start {
+            let is_other = registration.made.as_ref().is_some_and(|made| *made != there.made.to_string());
+            if is_other || (!there.is_table && !registration.from_the_start) {
                 return Ok(Registered::TableMissing);
             }
             there.is_table = true;
             there.columns = registration.table.columns.iter().map(|column| column.name.clone()).collect();
-            there.partitions.extend(registration.partitions.iter().map(Self::folder));
+            let mut elsewhere = Vec::new();
+            for partition in &registration.partitions {
+                if there.elsewhere.contains(&partition.location) {
+                    elsewhere.push((partition.clone(), String::from("s3://other/")));
+                } else {
+                    there.partitions.insert(Self::folder(partition));
+                }
+            }
             if there.lost > 0 {
                 there.lost -= 1;
                 return Err(Failure::new(FailureKind::Unknown, "the reply is lost"));
             }
-            Ok(Registered::Done { notes: vec!["a note".into()] })
+            let made = Some(there.made.to_string());
+            Ok(Registered::Done(CatalogAnswer { notes: vec!["a note".into()], made, elsewhere }))
         })
     }
 }
@@ -186,6 +199,53 @@ async fn a_table_that_somebody_removed_is_made_with_everything() {
     });
     send(&engine, "s", 20..25).await;
     until_registered(&engine, &lakes, 25).await;
+    engine.drain(Duration::from_secs(10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_somebody_made_anew_learns_of_everything() {
+    let (dir, lakes) = (tempfile::tempdir().expect("a folder"), Lakes::new(&["lake"]));
+    let made_anew = || {
+        lakes.catalog().with(|there| {
+            there.made += 1;
+            there.partitions.clear();
+        });
+    };
+    let engine = open(dir.path(), &lakes, vec![cataloged("p")]).await;
+    send(&engine, "s", 0..20).await;
+    until_registered(&engine, &lakes, 20).await;
+    made_anew();
+    send(&engine, "s", 20..25).await;
+    until_registered(&engine, &lakes, 25).await;
+    // While nobody looked.
+    engine.drain(Duration::from_secs(10)).await;
+    made_anew();
+    let engine = open(dir.path(), &lakes, vec![cataloged("p")]).await;
+    until_registered(&engine, &lakes, 25).await;
+    engine.drain(Duration::from_secs(10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_is_another_folder_is_told_until_it_is_put_right() {
+    let (dir, lakes) = (tempfile::tempdir().expect("a folder"), Lakes::new(&["lake"]));
+    lakes.catalog().with(|there| there.elsewhere = ["lake/p/n=3/", "lake/p/n=4/"].map(String::from).into());
+    let engine = open(dir.path(), &lakes, vec![cataloged("p")]).await;
+    send(&engine, "s", 0..10).await;
+    wait_for(&engine, "p", |status| status.counts.delivered == 10 && status.pending == 0).await;
+    until("a note", || {
+        let status = status(&engine);
+        status.state == CatalogState::UpToDate && status.notes.len() == 2
+    })
+    .await;
+    let note = status(&engine).notes[1].clone();
+    assert!(note.starts_with("2 partitions are other folders in the catalog"), "{note}");
+    assert!(note.contains("3 is s3://other/ and the files are in lake/p/n=3/"), "{note}");
+    assert_eq!(lakes.catalog().with(|there| there.partitions.len()), 8);
+    // They are put right: the next new partition takes them along.
+    lakes.catalog().with(|there| there.elsewhere.clear());
+    send(&engine, "s", 10..11).await;
+    until_registered(&engine, &lakes, 11).await;
+    assert_eq!(status(&engine).notes, ["a note"]);
     engine.drain(Duration::from_secs(10)).await;
 }
 

@@ -1,5 +1,7 @@
 //! What a reader that knows nothing of us needs to be told about a table.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +18,10 @@ pub struct TableDescription {
     pub location: String,
     /// The columns of its files, in their order, without partition keys.
     pub columns: Vec<Column>,
+    /// The columns of CSV files whose own name a partition key has: by the name
+    /// that they have in `columns`, their own. There they are only so that what
+    /// is read by position keeps its place; a reader of headers leaves them out.
+    pub hidden: BTreeMap<String, String>,
     /// What the folders say, in their order.
     pub partition_keys: Vec<PartitionKey>,
     /// The folders below the location, with a trailing `/` and `${key}` for the
@@ -145,6 +151,21 @@ impl TableDescription {
         self.partition_keys.iter().find(|key| crate::dotted::collide(&key.name, name))
     }
 
+    /// A name for the column at this place (from 0) that cannot have its own:
+    /// `column_2` for the second, with `_` behind it where others are called so.
+    #[must_use]
+    pub fn name_of_place(&self, at: usize) -> String {
+        let mut name = format!("column_{}", at + 1);
+        let is_taken = |name: &str| {
+            self.key(name).is_some()
+                || self.columns.iter().any(|other| crate::dotted::collide(&other.name, name))
+        };
+        while is_taken(&name) {
+            name.push('_');
+        }
+        name
+    }
+
     /// A glob for all its files, below the location: `year=*/month=*/*.parquet`.
     /// It leaves out what lies elsewhere below the location, such as
     /// quarantine.
@@ -245,6 +266,7 @@ mod tests {
             pipeline: "p".into(),
             location: "s3://b/".into(),
             columns: Vec::new(),
+            hidden: BTreeMap::new(),
             partition_keys: vec![key("area", true, 1), key("datehour", false, 4)],
             folders: "area=${area}/v1/${datehour}/".into(),
             deeper: 0,

@@ -71,6 +71,7 @@ data "aws_iam_policy_document" "lake" {
         "glue:UpdateTable",
         "glue:GetPartitions",
         "glue:BatchCreatePartition",
+        "glue:BatchGetPartition",
         "glue:BatchUpdatePartition",
       ]
       resources = [
@@ -87,8 +88,6 @@ data "aws_iam_policy_document" "lake" {
     content {
       sid = "Streams"
       actions = [
-        "kinesis:DescribeStream",
-        "kinesis:DescribeStreamSummary",
         "kinesis:ListShards",
         "kinesis:GetShardIterator",
         "kinesis:GetRecords",

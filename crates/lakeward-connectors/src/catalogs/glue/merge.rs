@@ -192,15 +192,20 @@ fn check_location(
         return Ok(());
     }
     let theirs = there.get("StorageDescriptor").map(|all| text(all, "Location")).unwrap_or_default();
+    let ours = address(&wanted.location);
+    if is_one_place(theirs, &ours) {
+        return Ok(());
+    }
+    Err(format!("it lies in {theirs} and the pipeline's files in {ours}; name another table"))
+}
+
+/// Whether two addresses are one folder.
+pub(super) fn is_one_place(a: &str, b: &str) -> bool {
     let plain = |location: &str| {
         let location = location.replacen("s3a://", "s3://", 1).replacen("s3n://", "s3://", 1);
         location.trim_end_matches('/').to_string()
     };
-    let ours = address(&wanted.location);
-    if plain(theirs) == plain(&ours) {
-        return Ok(());
-    }
-    Err(format!("it lies in {theirs} and the pipeline's files in {ours}; name another table"))
+    plain(a) == plain(b)
 }
 
 /// A member that is text; empty if there is none.

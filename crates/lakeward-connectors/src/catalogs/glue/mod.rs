@@ -12,13 +12,14 @@ pub mod projection;
 mod table;
 mod types;
 
-use lakeward_model::{Catalog, Failure, FailureKind, Registered, Registration};
+use lakeward_model::{Catalog, CatalogAnswer, Failure, FailureKind, Registered, Registration};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::hive::{self, HiveColumns};
 use crate::aws_json::{AwsError, AwsJson, AwsService};
 pub use config::{GlueConfig, GlueConfigError, table_name};
+use partitions::Added;
 use projection::Projection;
 pub use table::{address, serde_parameters, storage_classes};
 
@@ -30,7 +31,8 @@ const ROUNDS: usize = 8;
 
 /// The actions that the credentials need.
 const ACTIONS: &str = "glue:GetTable, glue:CreateTable, glue:UpdateTable, glue:CreateDatabase, \
-                       glue:BatchCreatePartition, glue:GetPartitions and glue:BatchUpdatePartition";
+                       glue:BatchCreatePartition, glue:BatchGetPartition, glue:GetPartitions and \
+                       glue:BatchUpdatePartition";
 
 /// One table of a catalog. It prints as `glue database.table`.
 #[derive(Debug)]
@@ -44,11 +46,12 @@ pub struct Glue {
 
 /// What a step of a registration found.
 enum Step {
-    /// It is done; the columns of new partitions, and the table's descriptor.
-    Ready { columns: Vec<Value>, descriptor: Option<Value> },
-    /// The table is not there.
+    /// It is done; the columns of new partitions, the table's descriptor, and
+    /// when it was made.
+    Ready { columns: Vec<Value>, descriptor: Option<Value>, made: Option<String> },
+    /// The table is not there, or it is another one.
     Missing,
-    /// Somebody changed it meanwhile; look again.
+    /// Somebody changed it meanwhile, or it was just made; look again.
     Again,
 }
 
@@ -110,6 +113,11 @@ impl Glue {
             }
             Err(error) => return Err(failure(error)),
         };
+        // An update keeps it.
+        let made = there.get("CreateTime").filter(|time| !time.is_null()).map(Value::to_string);
+        if wanted.made.is_some() && made.is_some() && wanted.made != made {
+            return Ok(Step::Missing);
+        }
         let version = there.get("VersionId").and_then(Value::as_str);
         let change =
             merge::plan(&there, &wanted.table, columns, self.projection.as_ref()).map_err(|differs| {
@@ -134,7 +142,8 @@ impl Glue {
                 Err(error) => return Err(failure(error)),
             }
         }
-        Ok(Step::Ready { columns: change.columns, descriptor: there.get("StorageDescriptor").cloned() })
+        let descriptor = there.get("StorageDescriptor").cloned();
+        Ok(Step::Ready { columns: change.columns, descriptor, made })
     }
 
     /// Makes the table, and the database if that is missing.
@@ -156,8 +165,8 @@ impl Glue {
         match created {
             Ok(_) => {
                 tracing::info!(table = self.name(), "the catalog's table is made");
-                let columns = table::listed(&columns.columns);
-                Ok(Step::Ready { columns, descriptor: table.get("StorageDescriptor").cloned() })
+                // When it was made, only a look says.
+                Ok(Step::Again)
             }
             Err(error) if is_race(&error) || error.code() == "AlreadyExistsException" => Ok(Step::Again),
             Err(error) => Err(failure(error)),
@@ -201,7 +210,8 @@ impl Catalog for Glue {
             match self.look(registration, &hive).await? {
                 Step::Again => {}
                 Step::Missing => return Ok(Registered::TableMissing),
-                Step::Ready { columns, descriptor } => {
+                Step::Ready { columns, descriptor, made } => {
+                    let mut elsewhere = Vec::new();
                     if self.projection.is_none() && !registration.table.partition_keys.is_empty() {
                         let storage = |location: &str| {
                             merge::partition_storage(
@@ -211,16 +221,15 @@ impl Catalog for Glue {
                                 location,
                             )
                         };
-                        if self.create_partitions(&registration.partitions, storage).await?
-                            == partitions::Added::NoTable
-                        {
-                            continue;
+                        match self.create_partitions(&registration.partitions, storage).await? {
+                            Added::NoTable => continue,
+                            Added::All { elsewhere: found } => elsewhere = found,
                         }
                     }
                     if !registration.table.location.starts_with("s3://") {
                         hive.notes.push(String::from("the lake is a local folder, which Athena cannot read"));
                     }
-                    return Ok(Registered::Done { notes: hive.notes });
+                    return Ok(Registered::Done(CatalogAnswer { notes: hive.notes, made, elsewhere }));
                 }
             }
         }

@@ -1,17 +1,22 @@
 //! Partitions of a table: adding them, and giving them a column's new type.
 
+use std::collections::{HashMap, HashSet};
+
 use lakeward_model::{Failure, FailureKind, Partition};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::hive::HiveColumn;
-use super::merge::retype;
+use super::merge::{is_one_place, retype, text};
 use super::table::address;
 use super::{Glue, failure};
 
 /// The most partitions in a call of `BatchCreatePartition` and
 /// `BatchUpdatePartition` (Glue API).
 const BATCH: usize = 100;
+/// The most partitions in a call of `BatchGetPartition`, which takes ten times
+/// as many: each names all columns, and the reply has a limit too.
+const GET: usize = 100;
 /// About the most bytes of a call: each partition names all columns.
 const BATCH_BYTES: usize = 512 << 10;
 
@@ -22,8 +27,8 @@ const NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 /// What became of new partitions.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Added {
-    /// They are there.
-    All,
+    /// They are there; some of them elsewhere, and where.
+    All { elsewhere: Vec<(Partition, String)> },
     /// The table is gone.
     NoTable,
 }
@@ -43,6 +48,14 @@ struct PartitionError {
     detail: ErrorDetail,
 }
 
+#[derive(Debug, Deserialize)]
+struct GetReply {
+    #[serde(default, rename = "Partitions")]
+    partitions: Vec<Value>,
+    #[serde(default, rename = "UnprocessedKeys")]
+    unprocessed: Option<Vec<Value>>,
+}
+
 #[derive(Debug, Default, Deserialize)]
 struct ErrorDetail {
     #[serde(default, rename = "ErrorCode")]
@@ -60,52 +73,93 @@ struct PartitionsReply {
 }
 
 impl Glue {
-    /// Adds partitions; those that are there stay as they are.
+    /// Adds partitions; those that are there stay as they are, and are looked at:
+    /// what is there may be another folder.
     pub(super) async fn create_partitions(
         &self,
         partitions: &[Partition],
         storage: impl Fn(&str) -> Value,
     ) -> Result<Added, Failure> {
-        let inputs = partitions.iter().map(|partition| {
-            let values: Vec<&str> =
-                partition.values.iter().map(|value| value.as_deref().unwrap_or(NULL)).collect();
-            json!({ "Values": values, "StorageDescriptor": storage(&address(&partition.location)) })
+        let mut known: HashSet<Vec<String>> = HashSet::new();
+        let mut seen: HashSet<Vec<String>> = HashSet::new();
+        // Of two folders for the same values the first counts.
+        let first = |partition: &&Partition| {
+            let is_new = seen.insert(values(partition));
+            if !is_new {
+                known.insert(values(partition));
+            }
+            is_new
+        };
+        let first: Vec<&Partition> = partitions.iter().filter(first).collect();
+        let inputs = first.into_iter().map(|partition| {
+            json!({ "Values": values(partition), "StorageDescriptor": storage(&address(&partition.location)) })
         });
         for batch in batches(inputs) {
             let count = batch.len();
             let input = json!({ "TableName": self.table, "PartitionInputList": batch.clone() });
             match self.call::<BatchReply>("BatchCreatePartition", input).await {
-                Ok(reply) => self.judge(reply)?,
+                Ok(reply) => known.extend(self.judge(reply)?),
                 Err(error) if error.code() == "EntityNotFoundException" => return Ok(Added::NoTable),
                 // The model has it for the whole call too: then each on its own.
                 Err(error) if error.code() == "AlreadyExistsException" => {
-                    self.create_one_by_one(batch).await?;
+                    known.extend(self.create_one_by_one(batch).await?);
                 }
                 Err(error) => return Err(failure(error)),
             }
             tracing::debug!(table = self.name(), count, "partitions are registered");
         }
-        Ok(Added::All)
+        let known: Vec<&Partition> = partitions.iter().filter(|one| known.contains(&values(one))).collect();
+        let mut elsewhere = Vec::new();
+        for some in known.chunks(GET) {
+            elsewhere.extend(self.elsewhere(some).await?);
+        }
+        Ok(Added::All { elsewhere })
     }
 
-    async fn create_one_by_one(&self, batch: Vec<Value>) -> Result<(), Failure> {
+    /// The values of those that are there already.
+    async fn create_one_by_one(&self, batch: Vec<Value>) -> Result<Vec<Vec<String>>, Failure> {
+        let mut known = Vec::new();
         for partition in batch {
+            let values = listed(&partition);
             let input = json!({ "TableName": self.table, "PartitionInputList": [partition] });
             match self.call::<BatchReply>("BatchCreatePartition", input).await {
-                Ok(reply) => self.judge(reply)?,
-                Err(error) if error.code() == "AlreadyExistsException" => {}
+                Ok(reply) => known.extend(self.judge(reply)?),
+                Err(error) if error.code() == "AlreadyExistsException" => known.push(values),
                 Err(error) => return Err(failure(error)),
             }
         }
-        Ok(())
+        Ok(known)
+    }
+
+    /// Those that are another folder in the catalog. One that is gone meanwhile
+    /// is as one that somebody removes later.
+    async fn elsewhere(&self, partitions: &[&Partition]) -> Result<Vec<(Partition, String)>, Failure> {
+        let asked: Vec<Value> = partitions.iter().map(|one| json!({ "Values": values(one) })).collect();
+        let input = json!({ "TableName": self.table, "PartitionsToGet": asked });
+        let reply: GetReply = self.call("BatchGetPartition", input).await.map_err(failure)?;
+        if reply.unprocessed.is_some_and(|keys| !keys.is_empty()) {
+            let message = format!("some partitions of {} were not told", self.name());
+            return Err(Failure::new(FailureKind::NotDone, message));
+        }
+        let there: HashMap<Vec<String>, &str> = reply
+            .partitions
+            .iter()
+            .map(|one| (listed(one), one.get("StorageDescriptor").map_or("", |all| text(all, "Location"))))
+            .collect();
+        let differs = |one: &&Partition| {
+            let location = *there.get(&values(one))?;
+            let is_here = is_one_place(location, &address(&one.location));
+            (!is_here).then(|| ((*one).clone(), location.to_string()))
+        };
+        Ok(partitions.iter().filter_map(differs).collect())
     }
 
     /// What the errors of single partitions mean: one that is there already is
-    /// none; the first other one counts.
-    fn judge(&self, reply: BatchReply) -> Result<(), Failure> {
+    /// none, and its values are told; the first other one counts.
+    fn judge(&self, reply: BatchReply) -> Result<Vec<Vec<String>>, Failure> {
         let errors = reply.errors.unwrap_or_default();
         let Some(first) = errors.iter().find(|error| error.detail.code != "AlreadyExistsException") else {
-            return Ok(());
+            return Ok(errors.into_iter().map(|error| error.values).collect());
         };
         let kind = match first.detail.code.as_str() {
             "InvalidInputException"
@@ -155,6 +209,17 @@ impl Glue {
             }
         }
     }
+}
+
+/// A partition's values as Glue has them.
+fn values(partition: &Partition) -> Vec<String> {
+    partition.values.iter().map(|value| value.clone().unwrap_or_else(|| NULL.into())).collect()
+}
+
+/// The values that Glue tells of a partition.
+fn listed(partition: &Value) -> Vec<String> {
+    let values = partition.get("Values").and_then(Value::as_array);
+    values.into_iter().flatten().filter_map(Value::as_str).map(String::from).collect()
 }
 
 /// As many as a call takes.

@@ -150,6 +150,7 @@ mod tests {
             pipeline: "p".into(),
             location: "s3://b/p/".into(),
             columns: Vec::new(),
+            hidden: std::collections::BTreeMap::new(),
             partition_keys: vec![
                 key("Year", time("yyyy", TimeStep::Year), true, 1),
                 key("month", KeyFormat::Number { from: 1, to: 12, digits: 2 }, true, 1),

@@ -11,7 +11,7 @@ pub(super) fn statement(table: &Table) -> Statement {
     let hive = hive::columns(description);
     let column = |column: &hive::HiveColumn| format!("{} {}", back_quoted(&column.name), column.ty);
     let mut notes = hive.notes.clone();
-    notes.extend(table.note_of_positions());
+    notes.extend(table.notes_of_positions().into_iter().take(1));
     if table.is_local() {
         notes.push(String::from("Athena reads S3 only; this lake is a local folder."));
     }

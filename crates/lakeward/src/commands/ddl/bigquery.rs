@@ -2,7 +2,7 @@
 
 use lakeward_model::{Column, ColumnType, FileCompression, TableFormat};
 
-use super::{Statement, Table, back_quoted, escaped_literal, list};
+use super::{Statement, Table, escaped_back_quoted, escaped_literal, list};
 
 pub(super) fn statement(table: &Table) -> Statement {
     let description = &table.description;
@@ -15,7 +15,7 @@ pub(super) fn statement(table: &Table) -> Statement {
         ));
     }
     notes.extend(table.note_of_keys());
-    notes.extend(table.note_of_positions());
+    notes.extend(table.notes_of_positions());
     if table.is_local() {
         notes.push(String::from("BigQuery reads object stores only; this lake is a local folder."));
     }
@@ -29,13 +29,13 @@ pub(super) fn statement(table: &Table) -> Statement {
         match (is_name(name), type_of(ty, &description.format)) {
             // CSV is read by position: it keeps its place.
             (false, Some(ty)) if is_csv => {
+                let name_there = description.name_of_place(at);
                 notes.push(format!(
-                    "The column {name:?} is called column_{}: BigQuery takes no such name.",
-                    at + 1
+                    "The column {name:?} is called {name_there}: BigQuery takes no such name."
                 ));
-                columns.push(format!("`column_{}` {ty}", at + 1));
+                columns.push(format!("{} {ty}", escaped_back_quoted(&name_there)));
             }
-            (true, Some(ty)) => columns.push(format!("{} {ty}", back_quoted(name))),
+            (true, Some(ty)) => columns.push(format!("{} {ty}", escaped_back_quoted(name))),
             _ => notes
                 .push(format!("The column {name:?} is left out: BigQuery cannot have its name or its type.")),
         }
@@ -43,13 +43,13 @@ pub(super) fn statement(table: &Table) -> Statement {
     let keys = table.hive_keys();
     let mut text = format!(
         "CREATE EXTERNAL TABLE IF NOT EXISTS {} (\n{}\n)\n",
-        table.qualified(back_quoted),
+        table.qualified(escaped_back_quoted),
         list(columns)
     );
     if !keys.is_empty() {
         let key = |key: &&lakeward_model::PartitionKey| {
             let ty = type_of(&key.name_type(), &description.format).unwrap_or_default();
-            format!("{} {ty}", back_quoted(&key.name))
+            format!("{} {ty}", escaped_back_quoted(&key.name))
         };
         text.push_str(&format!("WITH PARTITION COLUMNS (\n{}\n)\n", list(keys.iter().map(key))));
     }
@@ -116,7 +116,7 @@ fn type_of(ty: &ColumnType, format: &TableFormat) -> Option<String> {
             let fields = fields.iter().filter(|field| is_name(&field.name));
             let fields: Vec<String> = fields
                 .filter_map(|field| {
-                    Some(format!("{} {}", back_quoted(&field.name), type_of(&field.ty, format)?))
+                    Some(format!("{} {}", escaped_back_quoted(&field.name), type_of(&field.ty, format)?))
                 })
                 .collect();
             if fields.is_empty() {

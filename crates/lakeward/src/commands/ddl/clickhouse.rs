@@ -3,12 +3,15 @@
 
 use lakeward_model::{Column, ColumnType, TableFormat};
 
-use super::{Statement, Table, back_quoted, escaped_literal, list};
+use super::{Statement, Table, escaped_back_quoted, escaped_literal, list};
 
 pub(super) fn statement(table: &Table) -> Statement {
     let description = &table.description;
     let mut notes: Vec<String> = table.note_of_keys().into_iter().collect();
-    let columns = description.columns.iter().map(|Column { name, ty }| {
+    let has_header = matches!(description.format, TableFormat::Csv { header: true, .. });
+    let columns: Vec<&Column> =
+        description.columns.iter().filter(|column| !has_header || !table.is_hidden(column)).collect();
+    let definitions = columns.iter().map(|Column { name, ty }| {
         let ty = match (&description.format, ty) {
             // CSV has nested values as JSON text, and text has binary as base64.
             (TableFormat::Csv { .. }, ColumnType::List(_) | ColumnType::Struct(_)) => {
@@ -16,9 +19,9 @@ pub(super) fn statement(table: &Table) -> Statement {
             }
             _ => type_of(ty),
         };
-        format!("{} {ty}", back_quoted(name))
+        format!("{} {ty}", escaped_back_quoted(name))
     });
-    let structure = columns.collect::<Vec<_>>().join(", ");
+    let structure = definitions.collect::<Vec<_>>().join(", ");
     let (format, settings) = reader(&description.format);
     let glob = description.glob();
     let source = if table.is_local() {
@@ -36,8 +39,7 @@ pub(super) fn statement(table: &Table) -> Statement {
             escaped_literal(&structure)
         )
     };
-    let mut selected: Vec<String> =
-        description.columns.iter().map(|column| back_quoted(&column.name)).collect();
+    let mut selected: Vec<String> = columns.iter().map(|column| escaped_back_quoted(&column.name)).collect();
     for key in table.hive_keys() {
         let folder = escaped_literal(&format!("/{}=([^/]*)/", regex(&key.name)));
         let text = format!("decodeURLComponent(extract(_path, {folder}))");
@@ -47,11 +49,11 @@ pub(super) fn statement(table: &Table) -> Statement {
             _ if key.optional => format!("nullIf({text}, '__missing__')"),
             _ => text,
         };
-        selected.push(format!("{value} AS {}", back_quoted(&key.name)));
+        selected.push(format!("{value} AS {}", escaped_back_quoted(&key.name)));
     }
     let text = format!(
         "CREATE OR REPLACE VIEW {} AS\nSELECT\n{}\nFROM\n  {source}\nSETTINGS {};\n",
-        table.qualified(back_quoted),
+        table.qualified(escaped_back_quoted),
         list(selected),
         settings.join(", "),
     );
@@ -114,8 +116,9 @@ fn type_of(ty: &ColumnType) -> String {
         ColumnType::Decimal(precision, scale) => nullable(&format!("Decimal({precision}, {scale})")),
         ColumnType::List(item) => format!("Array({})", type_of(item)),
         ColumnType::Struct(fields) => {
-            let fields =
-                fields.iter().map(|field| format!("{} {}", back_quoted(&field.name), type_of(&field.ty)));
+            let fields = fields
+                .iter()
+                .map(|field| format!("{} {}", escaped_back_quoted(&field.name), type_of(&field.ty)));
             format!("Tuple({})", fields.collect::<Vec<_>>().join(", "))
         }
     }

@@ -87,6 +87,7 @@ fn secret(table: &Table) -> String {
 
 fn columns(table: &Table) -> String {
     let is_csv = matches!(table.description.format, TableFormat::Csv { .. });
+    let has_header = matches!(table.description.format, TableFormat::Csv { header: true, .. });
     let column = |column: &lakeward_model::Column| {
         let is_nested = matches!(column.ty, ColumnType::List(_) | ColumnType::Struct(_));
         // CSV has nested values as JSON text; text has binary as base64.
@@ -97,7 +98,8 @@ fn columns(table: &Table) -> String {
         };
         format!("{}: {}", literal(&column.name), literal(&ty))
     };
-    table.description.columns.iter().map(column).collect::<Vec<_>>().join(", ")
+    let is_read = |column: &&lakeward_model::Column| !has_header || !table.is_hidden(column);
+    table.description.columns.iter().filter(is_read).map(column).collect::<Vec<_>>().join(", ")
 }
 
 fn type_of(ty: &ColumnType) -> String {

@@ -249,17 +249,29 @@ impl Table {
         })
     }
 
+    /// Whether a column is there for its place only: a reader of headers has no
+    /// use for it.
+    fn is_hidden(&self, column: &Column) -> bool {
+        self.description.hidden.contains_key(&column.name)
+    }
+
     /// What to say where an engine reads CSV by position.
-    fn note_of_positions(&self) -> Option<String> {
-        let moves = self.description.partition_keys.iter().any(|key| key.optional);
-        matches!(self.description.format, TableFormat::Csv { .. }).then(|| {
-            let why = if moves {
-                " and files below __missing__ have the key's column too, before others"
-            } else {
-                ""
-            };
-            format!("CSV is read by position here: new columns only fit at the end{why}. Parquet has names.")
-        })
+    fn notes_of_positions(&self) -> Vec<String> {
+        let TableDescription { partition_keys, hidden, format, .. } = &self.description;
+        if !matches!(format, TableFormat::Csv { .. }) {
+            return Vec::new();
+        }
+        let why = if partition_keys.iter().any(|key| key.optional) {
+            " and files below __missing__ have the key's column too, before others"
+        } else {
+            ""
+        };
+        let fit =
+            format!("CSV is read by position here: new columns only fit at the end{why}. Parquet has names.");
+        let hidden = hidden.iter();
+        let hidden =
+            hidden.map(|(name, own)| format!("The column {own:?} is called {name}: a folder has its name."));
+        std::iter::once(fit).chain(hidden).collect()
     }
 
     /// `database.table`, each part quoted.
@@ -293,6 +305,13 @@ fn escaped_literal(text: &str) -> String {
 /// A name in double quotes: they are doubled in it.
 fn double_quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A name in backticks where a backslash escapes (ClickHouse, BigQuery): a
+/// doubled backtick would end it behind a backslash.
+fn escaped_back_quoted(name: &str) -> String {
+    let name = name.replace('\\', "\\\\").replace('`', "\\`");
+    format!("`{}`", name.replace('\n', "\\n").replace('\t', "\\t"))
 }
 
 /// A name in backticks: they are doubled in it.

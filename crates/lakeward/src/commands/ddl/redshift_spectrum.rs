@@ -14,7 +14,7 @@ pub(super) fn statement(table: &Table) -> Statement {
             "If the pipeline has a catalog, the first statement is all: its table is in the schema.",
         ),
     ];
-    notes.extend(table.note_of_positions());
+    notes.extend(table.notes_of_positions());
     if table.is_local() {
         notes.push(String::from("Redshift reads S3 only; this lake is a local folder."));
     }

@@ -10,7 +10,7 @@ pub(super) fn statement(table: &Table) -> Statement {
         "Replace my_storage_integration by one that may read the bucket (CREATE STORAGE INTEGRATION).",
     )];
     notes.extend(table.note_of_keys());
-    notes.extend(table.note_of_positions());
+    notes.extend(table.notes_of_positions());
     if table.is_local() {
         notes.push(String::from("Snowflake reads object stores only; this lake is a local folder."));
     }

@@ -24,7 +24,7 @@ pub(super) fn statement(table: &Table) -> Statement {
 /// The table itself, which Databricks takes too.
 pub(super) fn create(table: &Table, location: &str) -> Statement {
     let description = &table.description;
-    let mut notes: Vec<String> = table.note_of_keys().into_iter().chain(table.note_of_positions()).collect();
+    let mut notes: Vec<String> = table.note_of_keys().into_iter().chain(table.notes_of_positions()).collect();
     notes.extend(unreadable(description.format.compression()));
     let keys = table.hive_keys();
     let mut columns: Vec<String> =

@@ -86,3 +86,47 @@ fn declared_columns_are_put_together() {
     assert_eq!(told, ["a int64", "c.\"e.f\" date", "c.d json", "g decimal(9,2)"]);
     assert_eq!(columns_declared(&Shape { sql: Some("SELECT 1".into()), ..shape }), None);
 }
+
+/// A table of these text columns.
+fn table_of(names: &[&str], output: Output, path: &str) -> Table {
+    let column = |name: &&str| Column { name: String::from(*name), ty: ColumnType::Utf8 };
+    let schema = TableSchema { version: 1, columns: names.iter().map(column).collect() };
+    let shape = Shape { output: output.clone(), path: path.into(), ..Shape::default() };
+    Table {
+        description: describe("p", "s3://b/", &shape, &schema).expect("a table"),
+        ..table("s3://b/", output, path)
+    }
+}
+
+#[test]
+fn no_name_breaks_out_of_its_quotes() {
+    let evil = "x\\`) AS SELECT 1; --";
+    let table = table_of(&["id", evil, "\\"], Output::default(), "p/");
+    let text = clickhouse::statement(&table).text;
+    assert!(text.contains("  `x\\\\\\`) AS SELECT 1; --`,\n  `\\\\`"), "{text}");
+    // And within a literal.
+    assert!(text.contains(r"`x\\\\\\`) AS SELECT 1; --` Nullable(String), `\\\\` Nullable"), "{text}");
+    assert_eq!(escaped_back_quoted("a\\`b\n"), r"`a\\\`b\n`");
+}
+
+#[test]
+fn csv_keeps_the_place_of_a_column_that_a_folder_hides() {
+    let table = |header| {
+        let csv = Output::Csv(CsvOptions { header, ..CsvOptions::default() });
+        table_of(&["id", "day", "n"], csv, "day=!{timestamp:yyyy-MM-dd}/")
+    };
+    for dialect in
+        [Dialect::Athena, Dialect::Spark, Dialect::Snowflake, Dialect::Bigquery, Dialect::RedshiftSpectrum]
+    {
+        let Statement { notes, text } = dialect.statement(&table(true));
+        let place = text.to_lowercase().find("column_2");
+        assert!(place.is_some() && place < text.find("n` ").or_else(|| text.find("N\" ")), "{text}");
+        assert!(notes.iter().any(|note| note.contains("\"day\" is called column_2")), "{notes:?}");
+    }
+    assert!(snowflake::statement(&table(true)).text.contains("VALUE:c3"));
+    // By the header the others find their own; without one they count too.
+    for (dialect, own) in [(Dialect::Clickhouse, "column_2` "), (Dialect::Duckdb, "'column_2': ")] {
+        assert!(!dialect.statement(&table(true)).text.contains("column_2"), "{dialect:?}");
+        assert!(dialect.statement(&table(false)).text.contains(own), "{dialect:?}");
+    }
+}

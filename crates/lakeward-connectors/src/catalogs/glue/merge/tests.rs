@@ -7,6 +7,7 @@ fn wanted() -> TableDescription {
         pipeline: "p".into(),
         location: "s3://b/p/".into(),
         columns: Vec::new(),
+        hidden: std::collections::BTreeMap::new(),
         partition_keys: vec![PartitionKey {
             name: "day".into(),
             ty: ColumnType::Date,
