@@ -5,3 +5,4 @@ pub(crate) mod door;
 pub(crate) mod fault;
 pub(crate) mod invocation;
 pub(crate) mod scan;
+pub(crate) mod tree;

@@ -4,7 +4,7 @@
 //! [`scan`] reads what clients really send, in one pass and without an
 //! allocation per record. It takes only what it understands completely: for
 //! anything else (an escape, an unknown or repeated member, a limit passed) it
-//! gives up, and [`parse`] goes the long way through `serde_json` and the
+//! gives up, and [`parse`] goes the long way through a tree and the
 //! API's model, which also finds the words for what is wrong. Where `scan`
 //! succeeds, `parse` gives the same; a property test holds them together.
 
@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::constraints;
 use super::fault::Fault;
 use crate::aws::scan::Cursor;
+use crate::aws::tree;
 
 /// *PutRecordBatch*: "The PutRecordBatch API accepts up to 4 MiB per call".
 pub(super) const BATCH_BYTES_MAX: usize = 4 << 20;
@@ -129,7 +130,7 @@ fn record(cursor: &mut Cursor<'_>, data: &mut Vec<u8>) -> Option<()> {
 
 /// The long way.
 fn parse(call: Call, body: &[u8]) -> Result<Put, Fault> {
-    let input: Value = serde_json::from_slice(body).map_err(|e| Fault::serialization(e.to_string()))?;
+    let input = tree::read(body)?;
     constraints::check(call.operation(), &input)?;
     let entries: &[Value] = match call {
         Call::One => std::slice::from_ref(&input["Record"]),

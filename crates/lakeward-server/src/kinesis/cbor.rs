@@ -9,6 +9,8 @@ use minicbor::data::{Tag, Type};
 use minicbor::{Decoder, Encoder};
 use serde_json::{Map, Value};
 
+use crate::aws::tree::{TOO_MANY, VALUES_MAX};
+
 /// An input of the API is not nested deeper.
 const DEPTH_MAX: usize = 16;
 /// Epoch-based time, RFC 8949, section 3.4.2.
@@ -24,17 +26,20 @@ type Malformed = minicbor::decode::Error;
 /// What is wrong with it.
 pub(super) fn read(body: &[u8]) -> Result<Value, Malformed> {
     let mut decoder = Decoder::new(body);
-    let value = value(&mut decoder, 0)?;
+    let mut left = VALUES_MAX;
+    let value = value(&mut decoder, 0, &mut left)?;
     if decoder.position() < body.len() {
         return Err(Malformed::message("there is something behind the value"));
     }
     Ok(value)
 }
 
-fn value(decoder: &mut Decoder<'_>, depth: usize) -> Result<Value, Malformed> {
+/// `left` is how many more values there may be.
+fn value(decoder: &mut Decoder<'_>, depth: usize, left: &mut usize) -> Result<Value, Malformed> {
     if depth > DEPTH_MAX {
         return Err(Malformed::message("too deeply nested"));
     }
+    *left = left.checked_sub(1).ok_or_else(|| Malformed::message(TOO_MANY))?;
     Ok(match decoder.datatype()? {
         Type::Bool => decoder.bool()?.into(),
         Type::Null | Type::Undefined => {
@@ -58,7 +63,7 @@ fn value(decoder: &mut Decoder<'_>, depth: usize) -> Result<Value, Malformed> {
             if tag != Tag::new(TIME) {
                 return Err(Malformed::message("a tag that the protocol does not have"));
             }
-            let value = value(decoder, depth + 1)?;
+            let value = value(decoder, depth + 1, left)?;
             // Whole numbers are milliseconds.
             match value.as_i64() {
                 Some(millis) => (millis as f64 / 1_000.0).into(),
@@ -68,17 +73,17 @@ fn value(decoder: &mut Decoder<'_>, depth: usize) -> Result<Value, Malformed> {
         }
         Type::Array | Type::ArrayIndef => {
             let mut items = Vec::new();
-            let mut left = decoder.array()?;
-            while more(decoder, &mut left)? {
-                items.push(value(decoder, depth + 1)?);
+            let mut rest = decoder.array()?;
+            while more(decoder, &mut rest)? {
+                items.push(value(decoder, depth + 1, left)?);
             }
             items.into()
         }
         Type::Map | Type::MapIndef => {
             let mut members = Map::new();
-            let mut left = decoder.map()?;
-            while more(decoder, &mut left)? {
-                members.insert(text(decoder)?, value(decoder, depth + 1)?);
+            let mut rest = decoder.map()?;
+            while more(decoder, &mut rest)? {
+                members.insert(text(decoder)?, value(decoder, depth + 1, left)?);
             }
             members.into()
         }
@@ -198,6 +203,20 @@ mod tests {
             }
         }
         assert_eq!(read(&bytes).unwrap(), value);
+    }
+
+    #[test]
+    fn a_tree_has_a_bound() {
+        let body = |items: usize| {
+            let mut encoder = Encoder::new(Vec::new());
+            encoder.map(1).unwrap().str("X").unwrap().array(items as u64).unwrap();
+            for _ in 0..items {
+                encoder.array(0).unwrap();
+            }
+            encoder.into_writer()
+        };
+        assert!(read(&body(VALUES_MAX - 2)).is_ok());
+        assert_eq!(read(&body(VALUES_MAX - 1)).unwrap_err().to_string(), Malformed::message(TOO_MANY).to_string());
     }
 
     proptest! {

@@ -45,6 +45,7 @@ use self::live::{Live, Lives, NoStream};
 use self::put::Call;
 use self::subscribe::Subscriptions;
 use crate::aws::fault::Fault;
+use crate::aws::tree;
 use crate::body::{Budget, Reservation};
 use crate::config::ServerConfig;
 
@@ -92,7 +93,7 @@ impl Encoding {
     fn read(self, body: &[u8]) -> Result<Value, Fault> {
         match self {
             _ if body.is_empty() => Ok(json!({})),
-            Self::Json => serde_json::from_slice(body).map_err(|e| Fault::serialization(e.to_string())),
+            Self::Json => tree::read(body),
             Self::Cbor => cbor::read(body).map_err(|e| Fault::serialization(e.to_string())),
         }
     }

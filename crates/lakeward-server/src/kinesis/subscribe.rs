@@ -31,8 +31,9 @@ const LIFETIME: Duration = Duration::from_secs(300);
 /// "If you call SubscribeToShard again … within 5 seconds of a successful
 /// call".
 const TAKEOVER: Duration = Duration::from_secs(5);
-/// An event without records says that the connection lives and where the
-/// consumer is.
+/// When there was none for so long, an event without records says that the
+/// connection lives and where the consumer is: KCL gives up after 35 s, and the
+/// shard may be quiet while others are busy.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Until memory is there for the next event.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -143,6 +144,7 @@ impl Api {
             ends,
             until: Instant::now() + LIFETIME,
             step: Step::Begin,
+            told: Instant::now(),
             event: None,
         };
         let events = futures::stream::unfold(push, Push::next);
@@ -170,6 +172,8 @@ struct Push {
     ends: watch::Receiver<Offset>,
     until: Instant,
     step: Step,
+    /// When the last event was made.
+    told: Instant,
     /// Memory of the event that the client is being sent.
     event: Option<Reservation>,
 }
@@ -217,12 +221,11 @@ impl Push {
                 Err(fault) => return Some(self.exception(&fault)),
             };
             self.at.offset = page.next;
-            if page.is_empty() && page.children.is_none() && self.step == Step::Wait {
-                if page.behind > 0 {
-                    continue;
-                }
-                if !self.wait().await? {
-                    self.step = Step::Tell;
+            let is_quiet = self.step == Step::Wait && self.told.elapsed() < HEARTBEAT;
+            if page.is_empty() && page.children.is_none() && is_quiet {
+                // Other shards' records are passed over at once.
+                if page.behind == 0 {
+                    self.wait().await?;
                 }
                 continue;
             }
@@ -241,25 +244,27 @@ impl Push {
         // What was read has been paid for and is let go: no more is needed.
         let _ = reservation.grow(payload.len());
         self.event = Some(reservation);
+        self.told = Instant::now();
         self.step = if page.children.is_some() { Step::End } else { Step::Wait };
         self.frame("event", ":event-type", "SubscribeToShardEvent", &payload)
     }
 
-    /// Waits for records: whether there are some. `None` when the time is over.
-    async fn wait(&mut self) -> Option<bool> {
+    /// Waits for records, but no longer than until an event is due. `None` when
+    /// the time is over.
+    async fn wait(&mut self) -> Option<()> {
         let next = self.at.offset;
         let api = Arc::clone(&self.held.api);
         tokio::select! {
             () = api.shutdown.cancelled() => None,
             () = tokio::time::sleep_until(self.until) => None,
-            () = self.held.end.cancelled() => Some(true),
-            () = tokio::time::sleep(HEARTBEAT) => Some(false),
+            () = self.held.end.cancelled() => Some(()),
+            () = tokio::time::sleep_until(self.told + HEARTBEAT) => Some(()),
             more = self.ends.wait_for(|end| *end > next) => {
                 if more.is_err() {
                     // The stream is gone, which the next look says.
                     self.live.retire();
                 }
-                Some(true)
+                Some(())
             }
         }
     }

@@ -277,3 +277,31 @@ async fn consumers_are_registered_once() {
     ask(addr, "DeleteStream", &json!({"StreamName": "s", "EnforceConsumerDeletion": true})).await;
     server.stop().await;
 }
+
+/// Records of other shards wake a subscription; they must not keep it silent.
+#[tokio::test]
+async fn a_quiet_shard_beside_a_busy_one_is_told_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path(), Setup::default()).await;
+    create(server.addr, "s", 2).await;
+    let consumer = register(&server, "app").await;
+    let position = json!({"Type": "TRIM_HORIZON"});
+    let mut events = Events::open(&server, &consumer, "shardId-000000000001", position).await;
+    let (_, _, first) = events.next().await.unwrap();
+    assert_eq!(first["ContinuationSequenceNumber"], "0");
+    let begun = tokio::time::Instant::now();
+    let busy = async {
+        let input = json!({"StreamName": "s", "Data": "", "PartitionKey": "k", "ExplicitHashKey": "0"});
+        loop {
+            ask(server.addr, "PutRecord", &input).await;
+        }
+    };
+    let (_, kind, event) = tokio::select! {
+        event = events.next() => event.unwrap(),
+        () = busy => unreachable!("it goes on"),
+    };
+    assert_eq!((kind.as_str(), &event["Records"]), ("SubscribeToShardEvent", &json!([])));
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert_ne!(event["ContinuationSequenceNumber"], "0", "it says what was passed over");
+    server.stop().await;
+}
