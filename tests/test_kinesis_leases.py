@@ -1,6 +1,7 @@
 """Shards shared by leases in DynamoDB: the union of the lakes has every record once."""
 
 import random
+import signal
 import time
 
 import pytest
@@ -76,6 +77,34 @@ def test_two_processes_share_and_are_killed(tmp_path, server, dynamodb):
         for service in services:
             assert service.terminate() == 0
         assert set(owners(dynamodb)) == {None}, "a stop gives the leases back"
+    finally:
+        for service in services:
+            service.kill()
+
+
+def test_a_process_that_stands_still_reads_nothing_twice(tmp_path, server, dynamodb):
+    """Who loses its leases while it is stopped, and takes them again, goes on where the other stopped."""
+    stream = make_stream(server.client(), 4)
+    folders = [tmp_path / "a", tmp_path / "b"]
+    services = [worker(folder, server, stream, dynamodb) for folder in folders]
+    producer = Producer(server, stream, at_once=20, pause=0.03)
+    chance = random.Random(SEED)
+    try:
+        for service in services:
+            service.start()
+        producer.start()
+        for _ in range(12):
+            process = chance.choice(services).process
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(chance.uniform(0.8, 2.6))
+            process.send_signal(signal.SIGCONT)
+            time.sleep(chance.uniform(0.3, 1.2))
+        producer.finish()
+        wait_until_received(services, producer.sent, 90)
+        # Nothing comes twice a little later either.
+        time.sleep(3)
+        print(f"seed {SEED}: {producer.sent} records")
+        check(producer.expected(), in_lakes(*folders))
     finally:
         for service in services:
             service.kill()

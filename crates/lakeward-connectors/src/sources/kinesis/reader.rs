@@ -307,6 +307,8 @@ impl Reader {
     /// is stored.
     async fn finish_ended(&mut self) -> Result<(), Failure> {
         let Some(leases) = &mut self.leases else { return Ok(()) };
+        // One that others read on meanwhile is not ours to finish.
+        self.reading.retain(|shard, reading| !reading.ended || leases.is_at(shard, &reading.position));
         let ended: Vec<ShardId> = self
             .reading
             .iter()
