@@ -251,6 +251,50 @@ def test_projection_registers_no_partitions(tmp_path, glue, database):
         assert partitions_of(glue, database) == {}
 
 
+def test_a_partition_that_is_elsewhere_is_told_until_it_is_put_right(tmp_path, glue, database):
+    client = glue.client()
+    with cataloged(tmp_path, catalog(glue, database), path="area=!{event:area}/") as running:
+        send(running, [{"area": "a", "n": 1}])
+        wait_until_registered(running)
+        before = state(running)["notes"]
+        theirs = {"Values": ["b"], "StorageDescriptor": {"Location": "s3://elsewhere/area=b/"}}
+        client.create_partition(DatabaseName=database, TableName="web_events", PartitionInput=theirs)
+        send(running, [{"area": "b", "n": 2}])
+        wait_until_registered(running)
+        [note] = wait(running, "a note", lambda: [note for note in state(running)["notes"] if note not in before])
+        assert "b is s3://elsewhere/area=b/ and the files are in " in note and f"{tmp_path}/lake/area=b/" in note, note
+        assert partitions_of(glue, database)[("b",)] == "s3://elsewhere/area=b/", "it is somebody's"
+        client.delete_partition(DatabaseName=database, TableName="web_events", PartitionValues=["b"])
+        send(running, [{"area": "c", "n": 3}])
+        wait_until_registered(running)
+        assert set(partitions_of(glue, database).values()) == folders_of(tmp_path)
+        assert state(running)["notes"] == before
+
+
+def test_a_table_that_somebody_made_anew_gets_all_partitions(tmp_path, glue, database):
+    client = glue.client()
+
+    def anew():
+        table = table_of(glue, database)
+        kept = ("Name", "StorageDescriptor", "PartitionKeys", "TableType", "Parameters")
+        client.delete_table(DatabaseName=database, Name="web_events")
+        client.create_table(DatabaseName=database, TableInput={name: table[name] for name in kept})
+
+    service = cataloged(tmp_path, catalog(glue, database), path="area=!{event:area}/")
+    with service as running:
+        send(running, [{"area": "a", "n": 1}, {"area": "b", "n": 1}])
+        wait_until_registered(running)
+        anew()
+        send(running, [{"area": "c", "n": 2}])
+        wait_until_registered(running)
+        assert set(partitions_of(glue, database).values()) == folders_of(tmp_path)
+        assert running.terminate() == 0
+    anew()
+    with service as running:
+        wait(running, "all partitions", lambda: set(partitions_of(glue, database).values()) == folders_of(tmp_path))
+        assert len(folders_of(tmp_path)) == 3
+
+
 def test_kills_and_a_catalog_that_hangs_and_fails(tmp_path, glue, database):
     """Delivery goes on; afterwards the catalog has every folder, once."""
     proxy = FaultProxy(glue.endpoint, seed=4, rate=0.25, stall_seconds=0.2)
