@@ -127,11 +127,7 @@ struct Owner {
 }
 
 impl State {
-    pub(super) fn new(
-        document: Document,
-        retention: Option<Duration>,
-        configured: Option<Duration>,
-    ) -> Self {
+    pub(super) fn new(document: Document, retention: Option<Duration>, configured: Option<Duration>) -> Self {
         let routes = Routes::new(&document.shards);
         Self { document, retention, configured, routes }
     }

@@ -99,7 +99,11 @@ impl Lives {
 
     /// Makes a stream with this document, whose incarnation is nil. Made as a
     /// task of its own: a client that hangs up must not leave it half made.
-    pub(super) async fn make(self: &Arc<Self>, name: &StreamName, document: Document) -> Result<(), NoStream> {
+    pub(super) async fn make(
+        self: &Arc<Self>,
+        name: &StreamName,
+        document: Document,
+    ) -> Result<(), NoStream> {
         let (lives, name) = (Arc::clone(self), name.clone());
         let task = tokio::spawn(async move { lives.make_now(&name, document).await });
         task.await.unwrap_or_else(|error| Err(NoStream::Failed(error.to_string())))

@@ -219,9 +219,10 @@ impl Shards {
 
     /// When shards changed last.
     pub(super) fn changed_at(&self) -> Timestamp {
-        let times = self.entries.iter().map(|entry| {
-            entry.closed.map_or(entry.opened_at, |closed| closed.at.max(entry.opened_at))
-        });
+        let times = self
+            .entries
+            .iter()
+            .map(|entry| entry.closed.map_or(entry.opened_at, |closed| closed.at.max(entry.opened_at)));
         times.max().unwrap_or(Timestamp(0))
     }
 

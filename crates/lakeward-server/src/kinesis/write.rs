@@ -113,7 +113,11 @@ pub(super) fn dry_run() -> Fault {
 
 /// Why nothing was put.
 enum Failed {
-    RecordTooLarge { number: usize, call: Call, limit: usize },
+    RecordTooLarge {
+        number: usize,
+        call: Call,
+        limit: usize,
+    },
     Accept(AcceptError),
     /// What the first try stored cannot be read.
     Read(String),
