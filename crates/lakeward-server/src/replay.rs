@@ -76,8 +76,9 @@ async fn take(doors: &Doors, name: &str, parts: &Parts, body: &mut Body) -> Resu
     let queued = doors.control.replay(name, records).await;
     drop(reservation);
     queued.map_err(|error| match error {
-        ControlError::NotFound(_) => {
-            Refusal::new(StatusCode::NOT_FOUND, "unknown_pipeline", error.to_string())
+        ControlError::NotFound(name) => {
+            let message = format!("there is no pipeline named {name}");
+            Refusal::new(StatusCode::NOT_FOUND, "unknown_pipeline", message)
         }
         error => {
             tracing::error!(%error, "a replay was not queued");

@@ -216,7 +216,10 @@ mod tests {
             encoder.into_writer()
         };
         assert!(read(&body(VALUES_MAX - 2)).is_ok());
-        assert_eq!(read(&body(VALUES_MAX - 1)).unwrap_err().to_string(), Malformed::message(TOO_MANY).to_string());
+        assert_eq!(
+            read(&body(VALUES_MAX - 1)).unwrap_err().to_string(),
+            Malformed::message(TOO_MANY).to_string()
+        );
     }
 
     proptest! {

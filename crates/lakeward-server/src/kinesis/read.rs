@@ -18,7 +18,7 @@ use super::shards::Entry;
 use super::write::dry_run;
 use super::{Api, Encoding, Reply, text};
 use crate::aws::fault::Fault;
-use crate::body::Reservation;
+use crate::body::{BodyError, Reservation};
 
 /// *GetRecords*: "The maximum size of data that GetRecords can return is 10
 /// MiB", and 10,000 records.
@@ -52,6 +52,8 @@ pub(super) struct Page {
     blocks: Vec<RecordBlock>,
     found: Vec<Found>,
     bytes: usize,
+    /// Bytes of their partition keys.
+    key_bytes: usize,
     /// The next record to look at.
     pub(super) next: Offset,
     /// How far behind the newest record, in milliseconds.
@@ -69,6 +71,30 @@ impl Page {
     /// Bytes of memory that the page holds.
     fn held(&self) -> usize {
         self.blocks.iter().map(size).sum()
+    }
+
+    /// About as many bytes as the answer has; only keys that JSON must escape
+    /// make it longer.
+    fn encoded(&self, encoding: Encoding) -> usize {
+        let data = match encoding {
+            Encoding::Json => self.bytes / 3 * 4 + self.found.len() * 4,
+            Encoding::Cbor => self.bytes,
+        };
+        256 + data + self.key_bytes + self.found.len() * 220
+    }
+
+    /// Takes the memory for the answer, before it is made. `copies` is how often
+    /// it is there at once.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn reserve(
+        &self,
+        encoding: Encoding,
+        copies: usize,
+        reservation: &mut Reservation,
+    ) -> Result<(), BodyError> {
+        reservation.grow(self.held() + self.encoded(encoding) * copies)
     }
 }
 
@@ -99,9 +125,9 @@ impl Api {
         if self.throttles {
             live.throttle.has_read(at.shard, page.bytes);
         }
+        page.reserve(encoding, 1, &mut reservation).map_err(|_| names.throttled_stream())?;
         let next = page.children.is_none().then(|| at.moved(page.next, self.clock.now()).token());
         let body = page.encode(encoding, next.as_deref());
-        reservation.grow(page.held() + body.len()).map_err(|_| names.throttled_stream())?;
         Ok(Reply::Whole(body, Some(reservation)))
     }
 
@@ -119,6 +145,7 @@ impl Api {
             blocks: Vec::new(),
             found: Vec::new(),
             bytes: 0,
+            key_bytes: 0,
             next: from,
             behind: 0,
             children: None,
@@ -220,6 +247,7 @@ impl Page {
                         break;
                     }
                     self.bytes = bytes;
+                    self.key_bytes += key.map_or(0, |key| key.partition_key.len());
                     let sequence = entry.shard().sequence(offset);
                     self.found.push(Found { block: at, number, sequence });
                 }
@@ -285,7 +313,7 @@ impl Page {
 
     fn json(&self, rest: &Value) -> Vec<u8> {
         use std::io::Write;
-        let mut out = Vec::with_capacity(256 + self.bytes / 3 * 4 + self.found.len() * 256);
+        let mut out = Vec::with_capacity(self.encoded(Encoding::Json));
         out.extend_from_slice(b"{\"Records\":[");
         let mut texts = Texts::default();
         for (number, (found, millis, data, key)) in self.records().enumerate() {
@@ -317,7 +345,7 @@ impl Page {
     }
 
     fn cbor(&self, rest: &Value) -> Vec<u8> {
-        let mut out = Encoder::new(Vec::with_capacity(256 + self.bytes + self.found.len() * 220));
+        let mut out = Encoder::new(Vec::with_capacity(self.encoded(Encoding::Cbor)));
         let rest = rest.as_object();
         let is_encrypted = self.encryption != "NONE";
         infallible(out.map(1 + rest.map_or(0, serde_json::Map::len) as u64));

@@ -220,6 +220,11 @@ impl Push {
                 }
                 Err(fault) => return Some(self.exception(&fault)),
             };
+            // The payload, and the frame around it.
+            if page.reserve(self.encoding, 2, &mut reservation).is_err() {
+                self.pause(PAUSE).await?;
+                continue;
+            }
             self.at.offset = page.next;
             let is_quiet = self.step == Step::Wait && self.told.elapsed() < HEARTBEAT;
             if page.is_empty() && page.children.is_none() && is_quiet {
@@ -233,7 +238,7 @@ impl Push {
         }
     }
 
-    fn tell(&mut self, page: &Page, mut reservation: Reservation) -> Bytes {
+    fn tell(&mut self, page: &Page, reservation: Reservation) -> Bytes {
         let continuation = match page.next.0.checked_sub(1) {
             _ if page.children.is_some() => None,
             Some(before) => Some(self.shard.sequence(Offset(before)).to_string()),
@@ -241,8 +246,6 @@ impl Push {
             None => Some(String::from("0")),
         };
         let payload = page.encode_event(self.encoding, continuation.as_deref());
-        // What was read has been paid for and is let go: no more is needed.
-        let _ = reservation.grow(payload.len());
         self.event = Some(reservation);
         self.told = Instant::now();
         self.step = if page.children.is_some() { Step::End } else { Step::Wait };
