@@ -192,7 +192,7 @@ async fn errors_of_partitions() {
     let told = |all: &[Value]| ok(&json!({"Partitions": all}));
     let (here, null) = (partition("a", "s3a://b/p/Area=a"), "__HIVE_DEFAULT_PARTITION__");
     let known = errors(&["AlreadyExistsException", "AlreadyExistsException"]);
-    let (outcome, calls) = run([there(), known, told(&[here.clone()])], false).await;
+    let (outcome, calls) = run([there(), known, told(std::slice::from_ref(&here))], false).await;
     done(outcome);
     assert_eq!(names(&calls), ["GetTable", "BatchCreatePartition", "BatchGetPartition"]);
     assert_eq!(calls[2].1["PartitionsToGet"], json!([{"Values": ["a"]}]));
