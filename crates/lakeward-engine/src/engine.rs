@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::catalog::{self, CatalogStatus, OpenCatalog, Registering};
 use crate::control::{Control, ControlError};
@@ -588,14 +588,6 @@ impl Shared {
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
         self.pipelines.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn warn_of_orphans(&self) {
-        for stream in self.journal.streams() {
-            if !self.has_stream(&stream) {
-                warn!(%stream, "the journal holds this stream, but no pipeline delivers it; its records stay until a pipeline is configured");
-            }
-        }
     }
 }
 
