@@ -16,7 +16,6 @@ use lakeward_model::{Destination, Function, StreamName};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::warn;
 
 use crate::catalog::{CatalogStatus, OpenCatalog};
 use crate::control::{Control, ControlError};
@@ -375,14 +374,6 @@ impl Shared {
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
         self.pipelines.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn warn_of_orphans(&self) {
-        for stream in self.journal.streams() {
-            if !self.has_stream(&stream) {
-                warn!(%stream, "the journal holds this stream, but no pipeline delivers it; its records stay until a pipeline is configured");
-            }
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use lakeward_journal::ReadError;
 use lakeward_model::{Offset, RecordBlock, StreamName, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::control::ControlError;
 use crate::engine::{Shared, blocking};
@@ -266,6 +266,15 @@ impl Shared {
     pub(crate) fn promise_again(&self, kept: &[StreamSpec]) {
         for spec in kept.iter().filter(|spec| self.has_stream(&spec.name)) {
             self.retention.promise(&spec.name, spec.retention);
+        }
+    }
+
+    /// Records that nobody has any more stay, which costs disk.
+    pub(crate) fn warn_of_orphans(&self) {
+        for stream in self.journal.streams() {
+            if !self.has_stream(&stream) {
+                warn!(%stream, "the journal holds this stream, but no pipeline delivers it; its records stay until a pipeline is configured");
+            }
         }
     }
 
