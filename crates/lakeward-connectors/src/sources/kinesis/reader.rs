@@ -44,6 +44,8 @@ pub(super) struct Reader {
     listing: Listing,
     listing_due: Instant,
     listing_failures: u32,
+    /// Why the last listing failed, if it did.
+    unlisted: Option<(FailureKind, String)>,
     /// How often in a row a shard of the cursor was not listed.
     absent: BTreeMap<ShardId, u32>,
     /// How often in a row a shard was listed as no shard can be that we read so
@@ -131,6 +133,7 @@ impl Reader {
             listing: Listing::default(),
             listing_due: Instant::now(),
             listing_failures: 0,
+            unlisted: None,
             absent: BTreeMap::new(),
             another: BTreeMap::new(),
             forgot: false,
@@ -189,7 +192,11 @@ impl Reader {
                 () = tokio::time::sleep_until(wake) => {}
             }
             if Instant::now() >= until {
-                return self.page(Records::default());
+                // With nothing to read this is no idle stream.
+                return match &self.unlisted {
+                    Some((kind, said)) if self.reading.is_empty() => Err(Failure::new(*kind, said.clone())),
+                    _ => self.page(Records::default()),
+                };
             }
         }
     }
@@ -259,6 +266,7 @@ impl Reader {
             Ok(shards) => {
                 self.listing = Listing::new(shards);
                 self.listing_failures = 0;
+                self.unlisted = None;
                 self.listing_due = Instant::now() + self.discover;
                 self.compare();
                 Ok(())
@@ -267,6 +275,7 @@ impl Reader {
                 self.listing_failures = self.listing_failures.saturating_add(1);
                 self.listing_due = Instant::now() + failures::backoff(self.listing_failures);
                 let failure = failures::of_call(error);
+                self.unlisted = Some((failure.kind, failure.message.clone()));
                 if self.reading.values().any(|reading| reading.failures == 0) {
                     // What is known already is read on.
                     self.trouble(failure.to_string());
