@@ -123,13 +123,17 @@ def test_a_dynamodb_that_loses_replies(tmp_path, server, dynamodb):
         producer.start()
         kill_at_random(services, 4, random.Random(SEED), 4)
         reshard(server, stream)
-        time.sleep(6)
+
+        def faults():
+            return proxy.faults["lost_reply"] + proxy.faults["error_after_write"]
+
+        wait_until(lambda: faults() > 8, lambda: f"{proxy.requests} requests, {proxy.faults}", 90)
         producer.finish()
         proxy.rate = 0
         wait_until_received(services, producer.sent, 90)
         check(producer.expected(), in_lakes(*folders))
         print(f"seed {SEED}: {producer.sent} records, {proxy.requests} requests, {proxy.faults}")
-        assert proxy.faults["lost_reply"] + proxy.faults["error_after_write"] > 8, proxy.faults
+        assert faults() > 8, proxy.faults
     finally:
         for service in services:
             service.kill()

@@ -265,7 +265,7 @@ def test_a_proxy_that_throttles_fails_and_loses_replies(tmp_path, server, stream
     try:
         with service:
             producer.start()
-            time.sleep(0.5)
+            wait_until(lambda: producer.sent > 0, lambda: "nothing sent")
             reshard(server, stream)
             wait_until(lambda: not producer.is_alive(), lambda: f"{producer.sent} sent", 60)
             producer.finish()
