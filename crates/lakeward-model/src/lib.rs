@@ -17,6 +17,7 @@ mod position;
 mod record;
 mod secret;
 mod shard;
+mod slice;
 mod table;
 pub mod units;
 
@@ -35,6 +36,10 @@ pub use position::{Offset, Span, StreamName, StreamNameError, Timestamp};
 pub use record::{Cursor, Keys, Origin, RecordBlock, Records, RequestKey};
 pub use secret::Secret;
 pub use shard::{SequenceNumber, Shard, ShardKey};
+pub use slice::{
+    Announcement, Announcements, Captured, CapturedValue, Chunk, Lineage, Slice, SliceId, SlicePage,
+    SliceReader, SlicedSource, Wanted,
+};
 pub use table::{
     Change, ChangeKind, Column, ColumnType, FileCompression, KeyFormat, PartitionKey, RESCUED,
     TableDescription, TableFormat, TableSchema, TimeStep,
