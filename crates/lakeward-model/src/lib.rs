@@ -37,8 +37,8 @@ pub use record::{Cursor, Keys, Origin, RecordBlock, Records, RequestKey};
 pub use secret::Secret;
 pub use shard::{SequenceNumber, Shard, ShardKey};
 pub use slice::{
-    Announcement, Announcements, Captured, CapturedValue, Chunk, Lineage, Slice, SliceId, SlicePage,
-    SliceReader, SlicedSource, Wanted,
+    Announcement, Announcements, Captured, CapturedValue, Chunk, Lineage, Slice, SliceFailure, SliceId,
+    SlicePage, SliceReader, SlicedSource, Wanted,
 };
 pub use table::{
     Change, ChangeKind, Column, ColumnType, FileCompression, KeyFormat, PartitionKey, RESCUED,

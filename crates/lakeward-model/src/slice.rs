@@ -162,14 +162,35 @@ pub trait SlicedSource: Send + Sync + fmt::Debug {
     /// a source may fetch some of them in one go.
     ///
     /// # Errors
-    /// A [`Failure`]; the caller opens it again at the same place.
+    /// See [`SliceFailure`].
     async fn open(
         &self,
         slice: &Slice,
         id: SliceId,
         resume: Option<&[u8]>,
         coming: &[Slice],
-    ) -> Result<Box<dyn SliceReader>, Failure>;
+    ) -> Result<Box<dyn SliceReader>, SliceFailure>;
+}
+
+/// Why a slice, or the rest of it, could not be read.
+#[derive(Debug)]
+pub enum SliceFailure {
+    /// The source as a whole fails: the caller opens the slice again later,
+    /// behind the last chunk that it made durable.
+    Source(Failure),
+    /// This slice cannot be read, however often it is tried, others may be: it
+    /// is corrupt, or larger than the other side gives out. The caller sets it
+    /// aside with this reason, which also says what to do.
+    Broken(String),
+    /// It is not there any more under this name and version. The caller forgets
+    /// it unless records of it were taken; then it is set aside.
+    Gone(String),
+}
+
+impl From<Failure> for SliceFailure {
+    fn from(failure: Failure) -> Self {
+        Self::Source(failure)
+    }
 }
 
 /// An open slice.
@@ -179,9 +200,8 @@ pub trait SliceReader: Send + fmt::Debug {
     /// completely and found whole.
     ///
     /// # Errors
-    /// A [`Failure`]; the caller opens the slice anew behind the last chunk
-    /// that it made durable.
-    async fn next(&mut self) -> Result<Option<Chunk>, Failure>;
+    /// See [`SliceFailure`].
+    async fn next(&mut self) -> Result<Option<Chunk>, SliceFailure>;
 }
 
 /// Tells of new slices as they appear, at least once each, in any order: a
