@@ -33,6 +33,7 @@ pub use engine::{
     OpenFunction, Opened,
 };
 pub use intake::{AcceptError, Accepted, Intake};
+pub use lakeward_columnar::build::SliceCounts;
 pub use ledger::{BatchKey, BatchRecord, Counts, Ledger, LedgerError, Progress, Quarantined, ReplayAnswer};
 pub use lock::{Holder, LockError, StateLock};
 pub use source::{SourceSpec, SourceState, SourceStatus};
