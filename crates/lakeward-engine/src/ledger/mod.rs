@@ -17,11 +17,15 @@
 //! | `replays`, `replay_records`, `replayed` | see [`replays`] | |
 //! | `catalog`, `commits` | see [`catalog`] | |
 //! | `slice_counts`, `batch_slices` | see [`slice_counts`] | |
+//! | `slices`, `slice_totals`, `looks` | see [`slices`] | |
+//! | `runs`, `run_slices` | see [`runs`] | |
 
 pub mod catalog;
 mod entries;
 mod replays;
 mod slice_counts;
+pub mod runs;
+pub mod slices;
 
 use std::ops::Bound;
 use std::path::Path;
@@ -130,6 +134,8 @@ impl Ledger {
         replays::make_tables(&write)?;
         catalog::make_tables(&write)?;
         slice_counts::make_tables(&write)?;
+        slices::make_tables(&write)?;
+        runs::make_tables(&write)?;
         write.commit()?;
         Ok(Self { database })
     }
