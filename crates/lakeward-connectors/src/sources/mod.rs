@@ -1,5 +1,6 @@
 //! Where records are pulled from.
 
+pub mod amplitude;
 pub mod kinesis;
 mod schedule;
 
