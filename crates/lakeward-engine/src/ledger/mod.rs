@@ -16,10 +16,14 @@
 //! | `batches`   | pipeline, incarnation or replay, first offset | [`BatchRecord`] |
 //! | `replays`, `replay_records`, `replayed` | see [`replays`] | |
 //! | `catalog`, `commits` | see [`catalog`] | |
+//! | `slices`, `slice_totals`, `looks` | see [`slices`] | |
+//! | `runs`, `run_slices` | see [`runs`] | |
 
 pub mod catalog;
 mod entries;
 mod replays;
+pub mod runs;
+pub mod slices;
 
 use std::ops::Bound;
 use std::path::Path;
@@ -125,6 +129,8 @@ impl Ledger {
         write.open_table(SCHEMA_VERSIONS)?;
         replays::make_tables(&write)?;
         catalog::make_tables(&write)?;
+        slices::make_tables(&write)?;
+        runs::make_tables(&write)?;
         write.commit()?;
         Ok(Self { database })
     }
