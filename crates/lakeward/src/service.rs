@@ -45,7 +45,7 @@ impl Service {
             retention: config.journal.retention,
             streams: [named, of_sources].concat(),
             sources: wiring::sources(config)?,
-            sliced: Vec::new(),
+            sliced: wiring::sliced(config, true)?,
             clock: Arc::new(SystemClock),
             connectors: wiring::connectors(config),
             auto,

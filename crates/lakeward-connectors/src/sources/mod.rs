@@ -2,6 +2,7 @@
 
 pub mod amplitude;
 pub mod kinesis;
+pub mod objects;
 mod schedule;
 
 pub use schedule::ScheduleConfig;

@@ -5,4 +5,5 @@ mod functions;
 mod glue;
 mod kinesis;
 mod local;
+mod objects;
 mod s3;
