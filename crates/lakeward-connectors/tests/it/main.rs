@@ -4,4 +4,5 @@ mod functions;
 mod glue;
 mod kinesis;
 mod local;
+mod objects;
 mod s3;
