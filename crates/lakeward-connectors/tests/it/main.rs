@@ -1,5 +1,6 @@
 //! The connectors against real folders, servers and processes.
 
+mod amplitude;
 mod functions;
 mod glue;
 mod kinesis;
