@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakeward_engine::{AutoPipeline, Control, Engine, EngineOptions, Holder, OpenEngineError, StreamSpec};
+use lakeward_engine::{AutoPipeline, Control, Engine, EngineOptions, Holder, OpenEngineError, StateLock, StreamSpec};
 use lakeward_model::clock::SystemClock;
 use lakeward_model::{Secret, ids};
 use lakeward_server::{Backend, ServeError};
@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use crate::config::{Config, SourceConfig, StreamConfig};
 use crate::exit::{Code, coded};
 use crate::notify::Notify;
+use crate::remote::Remote;
 use crate::wiring;
 
 /// A service that accepts and delivers.
@@ -27,11 +28,39 @@ pub(crate) struct Service {
     pub(crate) addr: SocketAddr,
     /// `http` or `https`.
     pub(crate) scheme: &'static str,
+    token: String,
+}
+
+/// Which sources a service has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pulls {
+    /// Those of the configuration, each in its own time.
+    All,
+    /// Those that come in slices, which take only what they are asked for.
+    Asked,
 }
 
 impl Service {
     /// Opens the state, starts the pipelines and the front doors.
     pub(crate) async fn start(config: &Config, auto: Option<AutoPipeline>) -> anyhow::Result<Self> {
+        Self::open(config, auto, Pulls::All).await
+    }
+
+    /// A service for the time of one command: it listens on a loopback port of
+    /// its own for nobody but this process and those that read its lock file,
+    /// and has only the sources that come in slices, which take what they are
+    /// asked for and do not look by themselves.
+    ///
+    /// # Errors
+    /// A [`lakeward_engine::LockError`] if another process works on the state.
+    pub(crate) async fn for_command(config: &Config) -> anyhow::Result<Self> {
+        let mut config = config.clone();
+        config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        config.tls = None;
+        Self::open(&config, None, Pulls::Asked).await
+    }
+
+    async fn open(config: &Config, auto: Option<AutoPipeline>, pulls: Pulls) -> anyhow::Result<Self> {
         let specs = config.pipelines.iter().map(|p| p.spec()).collect::<anyhow::Result<Vec<_>>>()?;
         let open = auto.is_some();
         let named: Vec<_> = config.streams.iter().map(StreamConfig::spec).collect();
@@ -39,21 +68,22 @@ impl Service {
         let of_sources = of_sources.collect::<anyhow::Result<Vec<_>>>()?;
         let is_new = |spec: &StreamSpec| named.iter().all(|known| known.name != spec.name);
         let of_sources: Vec<_> = of_sources.into_iter().filter(is_new).collect();
+        // Before the sources, whose folders in the state are ours then.
+        let lock = StateLock::take(&config.state)?;
         let options = EngineOptions {
             state: config.state.clone(),
             journal: config.journal(),
             retention: config.journal.retention,
             streams: [named, of_sources].concat(),
-            sources: wiring::sources(config)?,
-            sliced: wiring::sliced(config, true)?,
+            sources: if pulls == Pulls::All { wiring::sources(config)? } else { Vec::new() },
+            sliced: wiring::sliced(config, pulls == Pulls::All)?,
             clock: Arc::new(SystemClock),
             connectors: wiring::connectors(config),
             auto,
         };
         // Before the engine, whose sources count from the first moment.
         let metrics = metrics();
-        let mut engine = Engine::open(options, specs).await.map_err(|error| match error {
-            OpenEngineError::Lock(lock) => coded(Code::Unavailable, lock.to_string()),
+        let mut engine = Engine::open_locked(lock, options, specs).await.map_err(|error| match error {
             OpenEngineError::Pipeline { .. } => coded(Code::Configuration, error.to_string()),
             other => anyhow::Error::new(other),
         })?;
@@ -62,7 +92,7 @@ impl Service {
         // `dev` takes what works here, whatever AWS would say.
         server.firehose_strict &= !open;
         let token = ids::fresh().simple().to_string();
-        if server.names_somebody() {
+        if server.names_somebody() || pulls != Pulls::All {
             server.auth.bearer_tokens.push(Secret::new(token.clone()));
         }
         let shutdown = CancellationToken::new();
@@ -90,10 +120,15 @@ impl Service {
         let holder = Holder {
             pid: std::process::id(),
             control: Some(format!("{scheme}://{addr}")),
-            token: Some(token),
+            token: Some(token.clone()),
         };
         engine.lock().announce(&holder)?;
-        Ok(Self { engine, doors, shutdown, addr, scheme })
+        Ok(Self { engine, doors, shutdown, addr, scheme, token })
+    }
+
+    /// Its control API, as another process would use it.
+    pub(crate) fn remote(&self) -> anyhow::Result<Remote> {
+        Remote::at(format!("{}://{}", self.scheme, self.addr), Some(self.token.clone()))
     }
 
     pub(crate) fn control(&self) -> Control {
@@ -108,7 +143,7 @@ impl Service {
         info!(grace = ?grace, "stopping: no new requests, delivering what is pending; a second signal stops at once");
         tokio::select! {
             complete = self.stop(grace) => if complete { Code::Done } else { Code::TryAgain },
-            () = signals.next() => {
+            _ = signals.next() => {
                 warn!("stopped at once; what is pending stays in the journal");
                 Code::TryAgain
             }
@@ -130,6 +165,24 @@ impl Service {
     }
 }
 
+/// Who stopped us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stopped {
+    /// SIGTERM.
+    Terminated,
+    /// SIGINT: Ctrl-C.
+    Interrupted,
+}
+
+impl From<Stopped> for Code {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Terminated => Self::Terminated,
+            Stopped::Interrupted => Self::Interrupted,
+        }
+    }
+}
+
 /// SIGTERM and SIGINT. Made before the service starts, so that a signal that
 /// comes with the first "listening" line drains too.
 pub(crate) struct Signals {
@@ -144,10 +197,10 @@ impl Signals {
     }
 
     /// Waits for the next one.
-    pub(crate) async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) -> Stopped {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Stopped::Terminated,
+            _ = self.interrupt.recv() => Stopped::Interrupted,
         }
     }
 }

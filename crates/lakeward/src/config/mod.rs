@@ -27,7 +27,7 @@ use crate::exit::{Code, coded};
 
 pub(crate) use output::{CompressionName, FormatName, OutputConfig};
 pub(crate) use pipeline::{CatalogConfig, DestinationConfig, PipelineConfig};
-pub(crate) use source::{SourceConfig, schedule};
+pub(crate) use source::SourceConfig;
 pub(crate) use stream::StreamConfig;
 
 /// Lakeward's configuration file.
@@ -262,7 +262,6 @@ impl Config {
                 problems.push(Problem::new(format!("pipelines[{index}].{path}"), problem));
             }
         }
-        self.sources.iter_mut().for_each(|source| source.resolve_in(folder));
         problems.extend(self.problems());
         (self, problems)
     }

@@ -1,11 +1,7 @@
 //! `sources`: where records are pulled from.
 
-use std::path::Path;
-
-use lakeward_connectors::sources::ScheduleConfig;
 use lakeward_connectors::sources::kinesis::KinesisConfig;
-use lakeward_connectors::sources::objects::ObjectsConfig;
-use lakeward_engine::{Schedule, ScheduleError, StreamSpec};
+use lakeward_engine::StreamSpec;
 use lakeward_model::StreamName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,8 +14,6 @@ use super::Problem;
 pub(crate) enum SourceConfig {
     /// A stream of Kinesis Data Streams, or of a server that speaks its API.
     Kinesis(Box<KinesisConfig>),
-    /// The objects of a bucket, or the files of a folder.
-    Objects(Box<ObjectsConfig>),
 }
 
 impl SourceConfig {
@@ -27,7 +21,6 @@ impl SourceConfig {
     pub(crate) fn name(&self) -> &str {
         match self {
             Self::Kinesis(kinesis) => &kinesis.name,
-            Self::Objects(objects) => &objects.name,
         }
     }
 
@@ -35,7 +28,6 @@ impl SourceConfig {
     pub(crate) fn stream(&self) -> &str {
         match self {
             Self::Kinesis(kinesis) => &kinesis.stream,
-            Self::Objects(objects) => &objects.stream,
         }
     }
 
@@ -43,15 +35,20 @@ impl SourceConfig {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Kinesis(_) => "kinesis",
-            Self::Objects(_) => "objects",
         }
     }
 
-    /// Makes what it names below `folder` absolute.
-    pub(super) fn resolve_in(&mut self, folder: &Path) {
+    /// Whether its records come in slices, of which any range can be taken.
+    pub(crate) fn is_sliced(&self) -> bool {
         match self {
-            Self::Kinesis(_) => {}
-            Self::Objects(objects) => objects.resolve_in(folder),
+            Self::Kinesis(_) => false,
+        }
+    }
+
+    /// Whether its slices are hours.
+    pub(crate) fn is_hourly(&self) -> bool {
+        match self {
+            Self::Kinesis(_) => false,
         }
     }
 
@@ -62,7 +59,7 @@ impl SourceConfig {
 
     /// Whether both keep their leases in one table.
     fn shares_leases_with(&self, other: &Self) -> bool {
-        let (Self::Kinesis(mine), Self::Kinesis(other)) = (self, other) else { return false };
+        let (Self::Kinesis(mine), Self::Kinesis(other)) = (self, other);
         mine.lease_table().is_some_and(|table| other.lease_table() == Some(table))
     }
 
@@ -75,25 +72,12 @@ impl SourceConfig {
         if let Err(error) = StreamName::new(self.stream()) {
             problems.push(Problem::new(format!("{path}.stream"), error.to_string()));
         }
-        let wrong = match self {
-            Self::Kinesis(kinesis) => kinesis.check().err().map(|error| (error.setting, error.problem)),
-            Self::Objects(objects) => objects.check().err().map(|error| (error.setting, error.problem)),
-        };
-        problems.extend(wrong.map(|(setting, problem)| Problem::new(format!("{path}.{setting}"), problem)));
-        let times = match self {
-            Self::Kinesis(_) => None,
-            Self::Objects(objects) => objects.schedule.as_ref(),
-        };
-        if let Some(Err(error)) = times.map(|times| schedule(times, name)) {
-            problems.push(Problem::new(format!("{path}.schedule"), error.to_string()));
+        let Self::Kinesis(kinesis) = self;
+        if let Err(error) = kinesis.check() {
+            problems.push(Problem::new(format!("{path}.{}", error.setting), error.problem));
         }
         problems
     }
-}
-
-/// A schedule of the source of this name.
-pub(crate) fn schedule(config: &ScheduleConfig, name: &str) -> Result<Schedule, ScheduleError> {
-    Schedule::new(&config.cron, &config.zone, config.jitter, config.catch_up, name)
 }
 
 /// What is wrong with all sources together and each for itself.
