@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use lakeward_columnar::build::SliceCounts;
 use lakeward_columnar::schema::TableSchema;
-use lakeward_model::{Offset, StreamName};
+use lakeward_model::{Offset, SliceId, StreamName};
 
 use crate::engine::Shared;
 use crate::ledger::{BatchKey, BatchRecord, Quarantined, ReplayAnswer};
@@ -166,6 +167,29 @@ impl Control {
         limit: usize,
     ) -> Result<Vec<BatchRecord>, ControlError> {
         self.shared.on_ledger(move |ledger| ledger.batches(after.as_ref(), limit)).await
+    }
+
+    /// What became of the records of these slices in a pipeline so far, in
+    /// their order; zeros for one of which nothing is settled.
+    ///
+    /// # Errors
+    /// [`ControlError::NotFound`], or [`ControlError::Failed`] if the ledger
+    /// cannot be read.
+    pub async fn slice_counts(
+        &self,
+        name: &str,
+        slices: Vec<SliceId>,
+    ) -> Result<Vec<SliceCounts>, ControlError> {
+        let name = self.existing(name)?;
+        self.shared.on_ledger(move |ledger| ledger.counts_of_slices(&name, &slices)).await
+    }
+
+    /// The slices that a committed batch has records of, ascending.
+    ///
+    /// # Errors
+    /// [`ControlError::Failed`] if the ledger cannot be read.
+    pub async fn slices_of_batch(&self, batch: BatchKey) -> Result<Vec<SliceId>, ControlError> {
+        self.shared.on_ledger(move |ledger| ledger.slices_of_batch(&batch)).await
     }
 
     /// Records of a stream as they were received, for a person to look at.

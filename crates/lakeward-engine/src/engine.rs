@@ -24,6 +24,7 @@ use crate::lambda::StreamArn;
 use crate::ledger::{Ledger, LedgerError, Progress};
 use crate::lock::{LockError, StateLock};
 use crate::retention::{self, Retention};
+use crate::slices::SlicedSpec;
 use crate::source::{SourceSpec, Sources};
 use crate::spec::PipelineSpec;
 use crate::status::{PipelineState, PipelineStatus};
@@ -82,6 +83,9 @@ pub struct EngineOptions {
     pub streams: Vec<StreamSpec>,
     /// Where records are pulled from. Their streams are among `streams`.
     pub sources: Vec<SourceSpec>,
+    /// Where records are pulled from slice by slice. Their streams are among
+    /// `streams`.
+    pub sliced: Vec<SlicedSpec>,
     /// How things outside are reached.
     pub connectors: Connectors,
     /// What to do about unknown streams; `None` refuses them.

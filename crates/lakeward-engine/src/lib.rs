@@ -13,6 +13,7 @@ pub mod dedup;
 mod deliver;
 mod engine;
 mod folder;
+pub mod instant;
 mod intake;
 pub mod lambda;
 pub mod ledger;
@@ -20,6 +21,8 @@ mod lock;
 mod pipeline;
 pub mod plan;
 mod retention;
+pub mod schedule;
+pub mod slices;
 mod source;
 mod spec;
 mod status;
@@ -33,8 +36,11 @@ pub use engine::{
     OpenFunction, Opened,
 };
 pub use intake::{AcceptError, Accepted, Intake};
+pub use lakeward_columnar::build::SliceCounts;
 pub use ledger::{BatchKey, BatchRecord, Counts, Ledger, LedgerError, Progress, Quarantined, ReplayAnswer};
 pub use lock::{Holder, LockError, StateLock};
+pub use schedule::{Schedule, ScheduleError};
+pub use slices::SlicedSpec;
 pub use source::{SourceSpec, SourceState, SourceStatus};
 pub use spec::{BatchLimits, PipelineSpec};
 pub use status::{PipelineState, PipelineStatus};

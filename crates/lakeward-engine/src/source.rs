@@ -260,7 +260,7 @@ impl Pull {
 }
 
 /// How long to wait before poll `attempts + 1`.
-fn pause_after(kind: FailureKind, attempts: u32, asked: Option<Duration>) -> Duration {
+pub(crate) fn pause_after(kind: FailureKind, attempts: u32, asked: Option<Duration>) -> Duration {
     let backoff = match kind {
         FailureKind::Refused => PAUSE_REFUSED,
         FailureKind::NotDone | FailureKind::Unknown => {

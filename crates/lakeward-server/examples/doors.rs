@@ -31,6 +31,7 @@ async fn main() {
         retention: Duration::ZERO,
         streams: Vec::new(),
         sources: Vec::new(),
+        sliced: Vec::new(),
         clock: Arc::new(SystemClock),
         connectors: Connectors {
             destination: Arc::new(|_| {

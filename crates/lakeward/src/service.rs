@@ -46,6 +46,7 @@ impl Service {
             retention: config.journal.retention,
             streams: [named, of_sources].concat(),
             sources: wiring::sources(config)?,
+            sliced: Vec::new(),
             clock: Arc::new(SystemClock),
             connectors: wiring::connectors(config),
             auto,

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use lakeward_model::{Offset, RecordBlock, Records, Timestamp};
 
 use super::files::Places;
+use super::slices::Slices;
 use super::{BuildError, Input, ShapeError};
 use crate::decode::{DecodeError, DecodeOptions, Decoded, Decoder};
 use crate::dedup::{Key, content_key};
@@ -17,6 +18,8 @@ use crate::shape::{Contract, DedupKey};
 pub(super) struct Arrived {
     /// For each block: the index of its first record, and its arrival.
     pub(super) arrivals: Vec<(u32, Timestamp)>,
+    /// Which slices the records are of.
+    pub(super) slices: Slices,
     /// The offset of the first record; the others follow without a gap.
     pub(super) first: Offset,
     /// How many records there are.
@@ -45,6 +48,7 @@ impl Arrived {
             self.first = block.first;
         }
         self.arrivals.push((first, block.received_at));
+        self.slices.note(block, first);
         if let (Some((_, seed)), Some(dedup)) = (input.seen, &input.shape.dedup)
             && dedup.key == DedupKey::Content
         {

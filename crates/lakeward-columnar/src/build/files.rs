@@ -5,11 +5,11 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Fields, Schema};
 use jiff::tz::TimeZone;
-use lakeward_model::{DataFile, Format, LakePath, Role, Timestamp};
+use lakeward_model::{DataFile, Format, LakePath, Role, SliceId, Timestamp};
 
 use super::arrive::Arrived;
 use super::rows::{Shaped, distinct};
-use super::{Built, BuiltCounts, Input, ShapeError};
+use super::{Built, BuiltCounts, Input, ShapeError, SliceCounts};
 use crate::encode::{Encoded, Encoder};
 use crate::path::{self, Kind, Moment, Partition, Place, Template, key_columns, object_name, partition};
 use crate::process::{ProcessingError, Processor, Stage};
@@ -214,22 +214,30 @@ pub(super) fn build(
         }
     }
     files.extend(places.quarantine(input, arrived, files.len())?);
-    let counts = count(arrived, &shaped.records, shaped.duplicates);
-    let counts = BuiltCounts { rows: shaped.rows.num_rows() as u64, rescued: shaped.rescued, ..counts };
-    Ok(Built { files, schemas: shaped.schemas, counts, keys: shaped.keys })
+    let (counts, by_slice) = count(arrived, &shaped.records, &shaped.duplicates);
+    let counts = BuiltCounts { rescued: shaped.rescued, ..counts };
+    Ok(Built { files, schemas: shaped.schemas, counts, by_slice, keys: shaped.keys })
 }
 
-/// What became of the records, when those of `records` have rows.
-pub(super) fn count(arrived: &Arrived, records: &[u32], duplicates: u64) -> BuiltCounts {
-    let delivered = distinct(records.iter().copied());
-    let quarantined = arrived.quarantined.len() as u64;
-    let filtered = arrived.records.checked_sub(delivered + quarantined + duplicates);
-    BuiltCounts {
+/// What became of the records, in all and by slice: `rows` has the record of
+/// each row, `duplicates` the records of which nothing else was left.
+pub(super) fn count(
+    arrived: &Arrived,
+    rows: &[u32],
+    duplicates: &[u32],
+) -> (BuiltCounts, Vec<(SliceId, SliceCounts)>) {
+    let delivered = distinct(rows.iter().copied());
+    let quarantined: Vec<u32> = arrived.quarantined.iter().map(|(record, _)| *record).collect();
+    let settled = delivered + (quarantined.len() + duplicates.len()) as u64;
+    let counts = BuiltCounts {
         delivered,
-        filtered: filtered.expect("a record ends in one way"),
-        duplicates,
-        quarantined,
+        filtered: arrived.records.checked_sub(settled).expect("a record ends in one way"),
+        duplicates: duplicates.len() as u64,
+        quarantined: quarantined.len() as u64,
+        rows: rows.len() as u64,
         source_bytes: arrived.bytes,
         ..BuiltCounts::default()
-    }
+    };
+    let records = u32::try_from(arrived.records).expect("every record has an index");
+    (counts, arrived.slices.count(records, rows, duplicates, &quarantined))
 }

@@ -10,9 +10,12 @@
 mod arrive;
 mod files;
 mod rows;
+mod slices;
+#[cfg(test)]
+mod tests;
 mod verbatim;
 
-use lakeward_model::{BatchId, DataFile, LakePathError, Offset, RecordBlock, StreamName, Timestamp};
+use lakeward_model::{BatchId, DataFile, LakePathError, Offset, RecordBlock, SliceId, StreamName, Timestamp};
 
 use crate::decode::DecodeError;
 use crate::dedup::{Key, Seen, SeenError};
@@ -25,6 +28,8 @@ use crate::transform::{Transform, TransformError};
 
 use self::arrive::Arriving;
 use self::files::Places;
+
+pub use self::slices::SliceCounts;
 
 /// What a batch is built from, besides its records. All of it is pinned by the
 /// plan or follows from the ledger, so that a rebuilt batch is the same batch.
@@ -71,6 +76,9 @@ pub struct Built {
     pub schemas: Option<Schemas>,
     /// What became of the records.
     pub counts: BuiltCounts,
+    /// The same by slice, ascending by its id, for the records that came from
+    /// one ([`lakeward_model::Lineage`]). Empty if none did.
+    pub by_slice: Vec<(SliceId, SliceCounts)>,
     /// The dedup keys that the batch delivers.
     pub keys: Vec<Key>,
 }

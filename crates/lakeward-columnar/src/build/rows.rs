@@ -28,8 +28,8 @@ pub(super) struct Shaped {
     pub(super) rescued: u64,
     /// The keys of the rows that are no duplicates.
     pub(super) keys: Vec<Key>,
-    /// Records of which only duplicates were left.
-    pub(super) duplicates: u64,
+    /// Records of which only duplicates were left, ascending.
+    pub(super) duplicates: Vec<u32>,
 }
 
 /// Makes the rows of the files.
@@ -142,13 +142,13 @@ impl Shaping<'_, '_> {
         self.keep(&kept)
     }
 
-    /// Removes duplicates: the keys of the rest, and how many records have no
+    /// Removes duplicates: the keys of the rest, and the records that have no
     /// row left for it.
     fn remove_duplicates<E: std::error::Error + 'static>(
         &mut self,
-    ) -> Result<(Vec<Key>, u64), BuildError<E>> {
+    ) -> Result<(Vec<Key>, Vec<u32>), BuildError<E>> {
         let (Some(dedup), Some((seen, seed))) = (&self.input.shape.dedup, self.input.seen) else {
-            return Ok((Vec::new(), 0));
+            return Ok((Vec::new(), Vec::new()));
         };
         let arrived = &*self.arrived;
         let records: Vec<u32> = self.pieces.iter().map(|&piece| arrived.record_of(piece)).collect();
@@ -168,13 +168,10 @@ impl Shaping<'_, '_> {
             }
             DedupKey::Content => duplicates_by_content(seen, arrived, &records).map_err(BuildError::Seen)?,
         };
-        let before = distinct(records.iter().copied());
         if is_duplicate.iter().any(|duplicate| *duplicate) {
             self.keep(&is_duplicate.iter().map(|duplicate| !duplicate).collect())?;
         }
-        let arrived = &*self.arrived;
-        let after = distinct(self.pieces.iter().map(|&piece| arrived.record_of(piece)));
-        Ok((fresh, before - after))
+        Ok((fresh, only_duplicates(&records, &is_duplicate)))
     }
 
     fn keep(&mut self, kept: &BooleanArray) -> Result<(), ShapeError> {
@@ -198,6 +195,21 @@ pub(super) fn duplicates_by_content(
     let answers = seen.duplicates(&asked)?;
     let each = parts().zip(&answers).flat_map(|(part, &answer)| std::iter::repeat_n(answer, part.len()));
     Ok((each.collect(), without(asked, &answers)))
+}
+
+/// Of rows or pieces, whose records are `records`, ascending: the records of
+/// which all are duplicates.
+pub(super) fn only_duplicates(records: &[u32], is_duplicate: &[bool]) -> Vec<u32> {
+    let mut all = Vec::new();
+    let mut start = 0;
+    for part in records.chunk_by(|a, b| a == b) {
+        let end = start + part.len();
+        if is_duplicate[start..end].iter().all(|duplicate| *duplicate) {
+            all.push(part[0]);
+        }
+        start = end;
+    }
+    all
 }
 
 /// The keys that are no duplicates.

@@ -6,8 +6,8 @@ use lakeward_model::{Format, RecordBlock, Records, Role};
 
 use super::arrive::Arrived;
 use super::files::{Places, count};
-use super::rows::{distinct, duplicates_by_content};
-use super::{BuildError, Built, BuiltCounts, Input, ShapeError};
+use super::rows::{duplicates_by_content, only_duplicates};
+use super::{BuildError, Built, Input, ShapeError};
 use crate::decode::DecodeError;
 use crate::dedup::Key;
 use crate::encode;
@@ -44,26 +44,24 @@ pub(super) fn build<E: std::error::Error + 'static>(
     let (kept, keys, duplicates) = without_duplicates(input, &arrived, pieces.len())?;
     let files = files(input, places, &arrived, &pieces, &kept)?;
     let records: Vec<u32> = kept.iter().map(|&piece| arrived.record_of(piece)).collect();
-    let counts = BuiltCounts { rows: kept.len() as u64, ..count(&arrived, &records, duplicates) };
-    Ok(Built { files, schemas: None, counts, keys })
+    let (counts, by_slice) = count(&arrived, &records, &duplicates);
+    Ok(Built { files, schemas: None, counts, by_slice, keys })
 }
 
-/// The pieces that are no duplicates, their keys, and how many records are.
+/// The pieces that are no duplicates, their keys, and the records that are.
 fn without_duplicates<E: std::error::Error + 'static>(
     input: &Input<'_>,
     arrived: &Arrived,
     pieces: usize,
-) -> Result<(Vec<u32>, Vec<Key>, u64), BuildError<E>> {
+) -> Result<(Vec<u32>, Vec<Key>, Vec<u32>), BuildError<E>> {
     let all = 0..pieces as u32;
     let Some((seen, _)) = input.seen.filter(|_| !arrived.content_keys.is_empty()) else {
-        return Ok((all.collect(), Vec::new(), 0));
+        return Ok((all.collect(), Vec::new(), Vec::new()));
     };
     let records: Vec<u32> = all.clone().map(|piece| arrived.record_of(piece)).collect();
     let (is_duplicate, fresh) = duplicates_by_content(seen, arrived, &records).map_err(BuildError::Seen)?;
     let kept = all.filter(|&piece| !is_duplicate[piece as usize]).collect();
-    // A record is a duplicate as a whole, so each of the others has one key.
-    let duplicates = distinct(records.iter().copied()) - fresh.len() as u64;
-    Ok((kept, fresh, duplicates))
+    Ok((kept, fresh, only_duplicates(&records, &is_duplicate)))
 }
 
 /// The files that hold the pieces of `kept`.

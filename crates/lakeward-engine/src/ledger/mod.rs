@@ -16,17 +16,23 @@
 //! | `batches`   | pipeline, incarnation or replay, first offset | [`BatchRecord`] |
 //! | `replays`, `replay_records`, `replayed` | see [`replays`] | |
 //! | `catalog`, `commits` | see [`catalog`] | |
+//! | `slice_counts`, `batch_slices` | see [`slice_counts`] | |
+//! | `slices`, `slice_totals`, `looks` | see [`slices`] | |
+//! | `runs`, `run_slices` | see [`runs`] | |
 
 pub mod catalog;
 mod entries;
 mod replays;
+mod slice_counts;
+pub mod runs;
+pub mod slices;
 
 use std::ops::Bound;
 use std::path::Path;
 
-use lakeward_columnar::build::Schemas;
+use lakeward_columnar::build::{Schemas, SliceCounts};
 use lakeward_columnar::schema::TableSchema;
-use lakeward_model::{Offset, StreamName};
+use lakeward_model::{Offset, SliceId, StreamName};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -58,6 +64,8 @@ pub struct Commit<'a> {
     pub plan: &'a Plan,
     /// What lies where now.
     pub record: &'a BatchRecord,
+    /// What became of the records of each slice, ascending by slice.
+    pub slices: &'a [(SliceId, SliceCounts)],
     /// The columns after the batch, if they changed.
     pub schemas: Option<&'a Schemas>,
     /// The dedup keys after the batch, if the pipeline has any.
@@ -125,6 +133,9 @@ impl Ledger {
         write.open_table(SCHEMA_VERSIONS)?;
         replays::make_tables(&write)?;
         catalog::make_tables(&write)?;
+        slice_counts::make_tables(&write)?;
+        slices::make_tables(&write)?;
+        runs::make_tables(&write)?;
         write.commit()?;
         Ok(Self { database })
     }
@@ -159,6 +170,7 @@ impl Ledger {
             }
             write.open_table(SCHEMA_VERSIONS)?.retain_in((name, 0)..=(name, u64::MAX), |_, _| false)?;
             catalog::forget(write, name)?;
+            slice_counts::forget(write, name)?;
             replays::forget(write, name)
         })
     }
@@ -231,6 +243,7 @@ impl Ledger {
             write.open_table(PLANS)?.remove(name)?;
             replays::forget(write, name)?;
             catalog::restarted(write, name)?;
+            slice_counts::forget(write, name)?;
             put(write, PROGRESS, name, &progress)
         })?;
         Ok(progress)
@@ -385,6 +398,7 @@ impl Ledger {
             let key = (name, record.source().as_u128(), record.span.from.0);
             write.open_table(BATCHES)?.insert(key, value.as_slice())?;
             catalog::committed(write, name, now.revision, record)?;
+            slice_counts::committed(write, name, record, commit.slices)?;
             after = Some(now);
             Ok(())
         })?;

@@ -87,7 +87,7 @@ impl Pipeline {
                 seen: keys.as_ref().map(|(session, seed)| (session as &dyn Seen, *seed)),
             };
             let built = build::build(&input, blocks(), &mut outcomes, blocks);
-            let Built { files, schemas, counts, keys: fresh } = built.map_err(|error| match error {
+            let Built { files, schemas, counts, by_slice, keys: fresh } = built.map_err(|error| match error {
                 BuildError::Read(error) => Halt::Journal(error),
                 BuildError::Seen(error) => Halt::Seen(error),
                 BuildError::Shape(reason) => Halt::Build { batch: plan.batch, reason },
@@ -103,7 +103,7 @@ impl Pipeline {
             };
             let batch = Batch { id: plan.batch, span: plan.span, files };
             let counts = of_built(counts);
-            Ok(Prepared { batch, counts, after, schemas_changed, destination, plan })
+            Ok(Prepared { batch, counts, slices: by_slice.into(), after, schemas_changed, destination, plan })
         })
         .await?
     }

@@ -37,12 +37,14 @@ impl Pipeline {
         let (plan, next) = (prepared.plan.clone(), next.map(|next| next.plan.clone()));
         let schemas = prepared.schemas_changed.then(|| prepared.after.schemas.clone());
         let pending = prepared.after.in_flight.clone();
+        let slices = Arc::clone(&prepared.slices);
         let pipeline = Arc::clone(self);
         let progress = tokio::task::spawn_blocking(move || {
             let keys = pipeline.keys.get().zip(pending).map(|(keys, pending)| (keys, keys.next(&pending)));
             let commit = Commit {
                 plan: &plan,
                 record: &record,
+                slices: &slices,
                 schemas: schemas.as_ref(),
                 dedup: keys.as_ref().map(|(_, next)| next.state()),
                 next: next.as_ref(),

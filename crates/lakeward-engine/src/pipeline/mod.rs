@@ -11,13 +11,13 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use lakeward_columnar::build::{Schemas, ShapeError};
+use lakeward_columnar::build::{Schemas, ShapeError, SliceCounts};
 use lakeward_columnar::dedup::SeenError;
 use lakeward_columnar::shape::Lambda;
 use lakeward_columnar::transform::Transform;
 use lakeward_journal::{Journal, ReadError};
 use lakeward_model::clock::{SharedClock, Stopwatch};
-use lakeward_model::{Batch, BatchId, Destination, Function, Offset};
+use lakeward_model::{Batch, BatchId, Destination, Function, Offset, SliceId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -86,6 +86,8 @@ struct Prepared {
     destination: Arc<dyn Destination>,
     batch: Batch,
     counts: Counts,
+    /// The same for each slice that the records came from.
+    slices: Arc<[(SliceId, SliceCounts)]>,
     /// Where the batch after this one starts.
     after: Standing,
     /// Whether the batch changed the columns.

@@ -94,6 +94,7 @@ pub(crate) fn options(state: &Path, lakes: &Lakes) -> EngineOptions {
         retention: Duration::ZERO,
         streams: Vec::new(),
         sources: Vec::new(),
+        sliced: Vec::new(),
         clock: Arc::new(SystemClock),
         connectors: Connectors {
             destination: Arc::new(move |value| {

@@ -8,5 +8,6 @@ mod delivery;
 mod pipelines;
 mod recovery;
 mod replays;
+mod slice_counts;
 mod sources;
 mod streams;

@@ -85,6 +85,7 @@ pub(crate) async fn start(dir: &std::path::Path, setup: Setup) -> Server {
         retention: Duration::from_secs(3600),
         streams: setup.streams,
         sources: Vec::new(),
+        sliced: Vec::new(),
         clock: Arc::clone(&setup.clock),
         connectors: Connectors {
             destination: Arc::new(|_| {

@@ -1,0 +1,5 @@
+//! Sources whose records come in slices.
+
+mod spec;
+
+pub use spec::SlicedSpec;
