@@ -24,7 +24,8 @@ def loaded(path):
     spec = importlib.util.spec_from_file_location("dags", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module, {dag.dag_id: dag for dag in vars(module).values() if type(dag).__name__ == "DAG"}
+    tasks = [value for value in vars(module).values() if hasattr(value, "task_id")]
+    return module, {task.dag.dag_id: task.dag for task in tasks}
 
 
 def described(dag):

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use lakeward_engine::LockError;
+
 use crate::config::Problems;
 
 /// How a command ended.
@@ -17,20 +19,40 @@ pub(crate) enum Code {
     Unavailable,
     /// Something failed that may work another time.
     TryAgain,
+    /// The other side does not let us: wrong keys, or no permission.
+    NotPermitted,
     /// The configuration is wrong.
     Configuration,
+    /// Nothing could be had yet; only where this code was asked for.
+    NothingYet,
+    /// Ended by SIGINT, at a clean place.
+    Interrupted,
+    /// Ended by SIGTERM, at a clean place.
+    Terminated,
+}
+
+impl Code {
+    /// The number that the process ends with.
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Usage => 2,
+            Self::Data => 65,
+            Self::Unavailable => 69,
+            Self::TryAgain => 75,
+            Self::NotPermitted => 77,
+            Self::Configuration => 78,
+            Self::NothingYet => 99,
+            // As a shell says of what a signal ended.
+            Self::Interrupted => 130,
+            Self::Terminated => 143,
+        }
+    }
 }
 
 impl From<Code> for ExitCode {
     fn from(code: Code) -> Self {
-        Self::from(match code {
-            Code::Done => 0,
-            Code::Usage => 2,
-            Code::Data => 65,
-            Code::Unavailable => 69,
-            Code::TryAgain => 75,
-            Code::Configuration => 78,
-        })
+        Self::from(code.number())
     }
 }
 
@@ -61,6 +83,9 @@ pub(crate) fn code_of(error: &anyhow::Error) -> Code {
     }
     if error.downcast_ref::<Problems>().is_some() {
         return Code::Configuration;
+    }
+    if error.downcast_ref::<LockError>().is_some() {
+        return Code::Unavailable;
     }
     Code::TryAgain
 }

@@ -11,6 +11,7 @@ mod quarantine;
 mod queries;
 mod remote;
 mod service;
+mod sliced;
 mod terminal;
 mod wiring;
 
@@ -55,6 +56,11 @@ enum Command {
     Check(commands::check::Check),
     /// Test pipelines: records in, expected rows out.
     Test(commands::test::Test),
+    /// Take what a source has and is not taken yet, and end: for cron, Kestra,
+    /// Airflow.
+    Pull(Box<commands::pull::Pull>),
+    /// Fetch any range of the source behind a pipeline: plan, apply, verify.
+    Backfill(commands::backfill::Backfill),
     /// Show what every pipeline has received and delivered.
     Status(commands::status::Status),
     /// Follow what a pipeline receives.
@@ -79,7 +85,13 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    terminal::log_to_stderr(arguments.log.as_deref(), default_log(&arguments.command), arguments.json);
+    let filter = arguments.log.as_deref();
+    let log =
+        terminal::log(log_to(&arguments.command), filter, default_log(&arguments.command), arguments.json);
+    if let Err(error) = log {
+        eprintln!("lakeward: the log's file cannot be written: {error}");
+        return exit::Code::Usage.into();
+    }
     let out = terminal::Output::new(arguments.json);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let result = match runtime {
@@ -109,6 +121,8 @@ async fn run(command: Command, out: &terminal::Output) -> anyhow::Result<exit::C
         Command::Init(init) => init.run(out),
         Command::Check(check) => Box::pin(check.run(out)).await,
         Command::Test(test) => test.run(out).await,
+        Command::Pull(pull) => Box::pin(pull.run(out)).await,
+        Command::Backfill(backfill) => Box::pin(backfill.run(out)).await,
         Command::Status(status) => status.run(out).await,
         Command::Tail(tail) => tail.run(out).await,
         Command::Ls(ls) => ls.run(out).await,
@@ -118,6 +132,15 @@ async fn run(command: Command, out: &terminal::Output) -> anyhow::Result<exit::C
         Command::Quarantine(quarantine) => quarantine.run(out).await,
         Command::Ddl(ddl) => ddl.run(out).await,
         Command::Schema(schema) => schema.run(out).await,
+    }
+}
+
+/// Where a command's log goes.
+fn log_to(command: &Command) -> &terminal::LogTo {
+    match command {
+        Command::Pull(pull) => pull.log_to(),
+        Command::Backfill(backfill) => backfill.log_to(),
+        _ => &terminal::LogTo::Stderr,
     }
 }
 

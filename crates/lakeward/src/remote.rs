@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use lakeward_engine::{Holder, StateLock};
-use serde::Serialize;
+use reqwest::StatusCode;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::exit::{Code, coded};
 
 /// The control API of a running process.
 #[derive(Debug)]
@@ -25,6 +28,11 @@ impl Remote {
         let Some(Holder { control: Some(base), token, .. }) = StateLock::holder(state) else {
             return Ok(None);
         };
+        Self::at(base, token).map(Some)
+    }
+
+    /// The control API at a url.
+    pub(crate) fn at(base: String, token: Option<String>) -> anyhow::Result<Self> {
         // The certificate names the service's public name, not loopback; the
         // token in the owner-only lock file is what proves who we talk to.
         let client = reqwest::Client::builder()
@@ -34,7 +42,7 @@ impl Remote {
             )
             .no_proxy()
             .build()?;
-        Ok(Some(Self { client, base, token }))
+        Ok(Self { client, base, token })
     }
 
     /// Asks for `path`.
@@ -53,6 +61,11 @@ impl Remote {
         self.answer(path, request).await
     }
 
+    /// Removes or cancels what is at `path`.
+    pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.answer(path, self.client.delete(format!("{}{path}", self.base))).await
+    }
+
     async fn answer<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -64,12 +77,41 @@ impl Remote {
         let reply = request.send().await.context("the running process does not answer")?;
         let status = reply.status();
         let body = reply.bytes().await.context("the running process stopped answering")?;
-        anyhow::ensure!(
-            status.is_success(),
-            "{}{path} answered {status}: {}",
-            self.base,
-            String::from_utf8_lossy(&body)
-        );
+        if !status.is_success() {
+            let said = serde_json::from_slice(&body).map(|refusal: Refusal| refusal.error.message);
+            let said = said.unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned());
+            let message = format!("{}{path} answered {status}: {said}", self.base);
+            return Err(coded(code_of(status), message));
+        }
         Ok(serde_json::from_slice(&body)?)
     }
+}
+
+/// What the service answers when it does not do as asked.
+#[derive(Deserialize)]
+struct Refusal {
+    error: RefusalError,
+}
+
+#[derive(Deserialize)]
+struct RefusalError {
+    message: String,
+}
+
+/// What a person can do about a refusal.
+fn code_of(status: StatusCode) -> Code {
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Code::NotPermitted,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Code::TryAgain,
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+            Code::Unavailable
+        }
+        status if status.is_client_error() => Code::Usage,
+        _ => Code::TryAgain,
+    }
+}
+
+/// Whether the process was not reached, or stopped before it answered.
+pub(crate) fn is_gone(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<reqwest::Error>().is_some_and(|error| !error.is_decode())
 }

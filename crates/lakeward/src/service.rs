@@ -17,6 +17,7 @@ use crate::config::{Config, SourceConfig, StreamConfig};
 use crate::exit::{Code, coded};
 use crate::notify::Notify;
 use crate::queries::LakeQueries;
+use crate::remote::Remote;
 use crate::wiring;
 
 /// A service that accepts and delivers.
@@ -28,11 +29,39 @@ pub(crate) struct Service {
     pub(crate) addr: SocketAddr,
     /// `http` or `https`.
     pub(crate) scheme: &'static str,
+    token: String,
+}
+
+/// Which sources a service has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pulls {
+    /// Those of the configuration, each in its own time.
+    All,
+    /// Those that come in slices, which take only what they are asked for.
+    Asked,
 }
 
 impl Service {
     /// Opens the state, starts the pipelines and the front doors.
     pub(crate) async fn start(config: &Config, auto: Option<AutoPipeline>) -> anyhow::Result<Self> {
+        Self::open(config, auto, Pulls::All).await
+    }
+
+    /// A service for the time of one command: it listens on a loopback port of
+    /// its own for nobody but this process and those that read its lock file,
+    /// and has only the sources that come in slices, which take what they are
+    /// asked for and do not look by themselves.
+    ///
+    /// # Errors
+    /// A [`lakeward_engine::LockError`] if another process works on the state.
+    pub(crate) async fn for_command(config: &Config) -> anyhow::Result<Self> {
+        let mut config = config.clone();
+        config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        config.tls = None;
+        Self::open(&config, None, Pulls::Asked).await
+    }
+
+    async fn open(config: &Config, auto: Option<AutoPipeline>, pulls: Pulls) -> anyhow::Result<Self> {
         let specs = config.pipelines.iter().map(|p| p.spec()).collect::<anyhow::Result<Vec<_>>>()?;
         let open = auto.is_some();
         let named: Vec<_> = config.streams.iter().map(StreamConfig::spec).collect();
@@ -45,8 +74,8 @@ impl Service {
             journal: config.journal(),
             retention: config.journal.retention,
             streams: [named, of_sources].concat(),
-            sources: wiring::sources(config)?,
-            sliced: Vec::new(),
+            sources: if pulls == Pulls::All { wiring::sources(config)? } else { Vec::new() },
+            sliced: wiring::sliced(config, pulls == Pulls::All)?,
             clock: Arc::new(SystemClock),
             connectors: wiring::connectors(config),
             auto,
@@ -54,7 +83,7 @@ impl Service {
         // Before the engine, whose sources count from the first moment.
         let metrics = metrics();
         let mut engine = Engine::open(options, specs).await.map_err(|error| match error {
-            OpenEngineError::Lock(lock) => coded(Code::Unavailable, lock.to_string()),
+            OpenEngineError::Lock(lock) => anyhow::Error::new(lock),
             OpenEngineError::Pipeline { .. } => coded(Code::Configuration, error.to_string()),
             other => anyhow::Error::new(other),
         })?;
@@ -63,7 +92,7 @@ impl Service {
         // `dev` takes what works here, whatever AWS would say.
         server.firehose_strict &= !open;
         let token = ids::fresh().simple().to_string();
-        if server.names_somebody() {
+        if server.names_somebody() || pulls != Pulls::All {
             server.auth.bearer_tokens.push(Secret::new(token.clone()));
         }
         let shutdown = CancellationToken::new();
@@ -92,10 +121,15 @@ impl Service {
         let holder = Holder {
             pid: std::process::id(),
             control: Some(format!("{scheme}://{addr}")),
-            token: Some(token),
+            token: Some(token.clone()),
         };
         engine.lock().announce(&holder)?;
-        Ok(Self { engine, doors, shutdown, addr, scheme })
+        Ok(Self { engine, doors, shutdown, addr, scheme, token })
+    }
+
+    /// Its control API, as another process would use it.
+    pub(crate) fn remote(&self) -> anyhow::Result<Remote> {
+        Remote::at(format!("{}://{}", self.scheme, self.addr), Some(self.token.clone()))
     }
 
     pub(crate) fn control(&self) -> Control {
@@ -110,7 +144,7 @@ impl Service {
         info!(grace = ?grace, "stopping: no new requests, delivering what is pending; a second signal stops at once");
         tokio::select! {
             complete = self.stop(grace) => if complete { Code::Done } else { Code::TryAgain },
-            () = signals.next() => {
+            _ = signals.next() => {
                 warn!("stopped at once; what is pending stays in the journal");
                 Code::TryAgain
             }
@@ -132,6 +166,24 @@ impl Service {
     }
 }
 
+/// Who stopped us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stopped {
+    /// SIGTERM.
+    Terminated,
+    /// SIGINT: Ctrl-C.
+    Interrupted,
+}
+
+impl From<Stopped> for Code {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Terminated => Self::Terminated,
+            Stopped::Interrupted => Self::Interrupted,
+        }
+    }
+}
+
 /// SIGTERM and SIGINT. Made before the service starts, so that a signal that
 /// comes with the first "listening" line drains too.
 pub(crate) struct Signals {
@@ -145,10 +197,11 @@ impl Signals {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    async fn next(&mut self) {
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) -> Stopped {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Stopped::Terminated,
+            _ = self.interrupt.recv() => Stopped::Interrupted,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What people see: tables and progress bars on a terminal, JSON for machines.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
@@ -8,6 +10,7 @@ use comfy_table::{Cell, CellAlignment, Table};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 /// Where results go, and in which form.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +26,11 @@ impl Output {
     /// Whether a machine reads the output.
     pub(crate) fn is_json(&self) -> bool {
         self.json
+    }
+
+    /// Whether a person sees what is printed.
+    pub(crate) fn is_terminal(&self) -> bool {
+        std::io::stdout().is_terminal()
     }
 
     /// Prints one line of JSON.
@@ -111,15 +119,52 @@ pub(crate) fn seconds(seconds: f64) -> String {
     if seconds < 120.0 { format!("{seconds:.1} s") } else { format!("{:.0} min", seconds / 60.0) }
 }
 
-/// Sends the log to standard error; as JSON lines if a machine reads it.
-pub(crate) fn log_to_stderr(filter: Option<&str>, default: &str, json: bool) {
+/// Where the log goes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) enum LogTo {
+    /// Standard error.
+    #[default]
+    Stderr,
+    /// Standard output, before the result: Kestra takes every line on standard
+    /// error for a warning.
+    Stdout,
+    /// Behind what is in this file.
+    File(PathBuf),
+}
+
+impl FromStr for LogTo {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "stderr" => Self::Stderr,
+            "stdout" => Self::Stdout,
+            file => Self::File(PathBuf::from(file)),
+        })
+    }
+}
+
+/// Sends the log where it should go; as JSON lines if a machine reads it.
+///
+/// # Errors
+/// The file cannot be opened.
+pub(crate) fn log(to: &LogTo, filter: Option<&str>, default: &str, json: bool) -> std::io::Result<()> {
     let filter = EnvFilter::try_new(filter.unwrap_or(default)).unwrap_or_else(|_| EnvFilter::new(default));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let (writer, colours) = match to {
+        LogTo::Stderr => (BoxMakeWriter::new(std::io::stderr), std::io::stderr().is_terminal()),
+        LogTo::Stdout => (BoxMakeWriter::new(std::io::stdout), std::io::stdout().is_terminal()),
+        LogTo::File(file) => {
+            let file = std::fs::File::options().append(true).create(true).open(file)?;
+            (BoxMakeWriter::new(std::sync::Arc::new(file)), false)
+        }
+    };
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     if json {
         log.json().init();
     } else {
-        log.with_target(false).with_ansi(std::io::stderr().is_terminal()).init();
+        log.with_target(false).with_ansi(colours).init();
     }
+    Ok(())
 }
 
 /// Says why a command failed.

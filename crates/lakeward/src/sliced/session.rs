@@ -1,0 +1,234 @@
+//! A service to ask: the one that runs on the state directory or, if none does,
+//! one that runs for the time of the command.
+
+use std::time::Duration;
+
+use lakeward_engine::{Holder, LockError, PipelineState, PipelineStatus, StateLock};
+use lakeward_model::clock::Stopwatch;
+
+use super::Sliced;
+use crate::commands::target::{Inspected, ServiceStatus};
+use crate::config::Config;
+use crate::exit::{Code, coded};
+use crate::remote::{self, Remote};
+use crate::service::{Service, Signals, Stopped};
+use crate::terminal::{Output, plural};
+
+/// How often a process that starts or ends is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A person hears after so long that somebody else is waited for.
+const SAY_AFTER: Duration = Duration::from_secs(3);
+/// Longer than anybody waits: what ends a drain is that nothing moves.
+const DRAIN_MAX: Duration = Duration::from_secs(365 * 86_400);
+
+/// A service to ask about one source.
+pub(crate) struct Session<'a> {
+    config: &'a Config,
+    source: &'a Sliced,
+    patience: Duration,
+    held: Held,
+}
+
+enum Held {
+    /// Another process runs.
+    Other(Remote),
+    /// This one serves itself.
+    Own(Box<Service>, Remote),
+}
+
+/// How the service of this process ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Drained {
+    /// Everything that the source brought is settled; or another process goes
+    /// on with it.
+    Complete,
+    /// Nothing moved for too long; what is pending stays in the journal.
+    Stuck,
+    /// A signal came.
+    Stopped(Stopped),
+}
+
+impl<'a> Session<'a> {
+    /// Finds the process that runs on the state directory, or becomes it.
+    ///
+    /// # Errors
+    /// A process that is starting or ending did not get there within
+    /// `patience`, or it does not know the source.
+    pub(crate) async fn open(
+        config: &'a Config,
+        source: &'a Sliced,
+        patience: Duration,
+        out: &Output,
+    ) -> anyhow::Result<Self> {
+        let held = find(config, source, patience, out).await?;
+        Ok(Self { config, source, patience, held })
+    }
+
+    /// Whom to ask.
+    pub(crate) fn remote(&self) -> &Remote {
+        match &self.held {
+            Held::Other(remote) | Held::Own(_, remote) => remote,
+        }
+    }
+
+    /// Whether the service is this process.
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self.held, Held::Own(..))
+    }
+
+    /// Another process was asked and is gone: finds the next, or becomes it.
+    /// Runs are durable, so the next one goes on with ours.
+    pub(crate) async fn reattach(&mut self, out: &Output) -> anyhow::Result<()> {
+        self.held = find(self.config, self.source, self.patience, out).await?;
+        Ok(())
+    }
+
+    /// The numbers of the pipelines that deliver what the source brings.
+    pub(crate) async fn pipelines(&self) -> anyhow::Result<Vec<PipelineStatus>> {
+        let status: ServiceStatus = self.remote().get("/v1/status").await?;
+        Ok(status.pipelines.into_iter().filter(|pipeline| self.source.feeds(pipeline)).collect())
+    }
+
+    /// Ends the service if it is this process, at a clean place: what is read is
+    /// stored, and what is pending is delivered if that takes no longer than
+    /// `grace`. A second signal ends it at once, which is safe, too.
+    pub(crate) async fn close(self, grace: Duration, signals: &mut Signals) {
+        if let Held::Own(service, _) = self.held {
+            tokio::select! {
+                _ = service.stop(grace) => {}
+                _ = signals.next() => {}
+            }
+        }
+    }
+
+    /// Ends the service if it is this process: delivers what is pending, as
+    /// long as something moves.
+    pub(crate) async fn finish(self, signals: &mut Signals, out: &Output) -> Drained {
+        let Held::Own(service, _) = self.held else { return Drained::Complete };
+        let control = service.control();
+        let pending = || {
+            let ours = control.status().into_iter().filter(|pipeline| self.source.feeds(pipeline));
+            ours.map(|pipeline| pipeline.pending).sum::<u64>()
+        };
+        let mut left = pending();
+        let mut still = Stopwatch::start();
+        let bar = out.progress(left, "delivering");
+        let stop = service.stop(DRAIN_MAX);
+        tokio::pin!(stop);
+        loop {
+            tokio::select! {
+                _ = &mut stop => {
+                    bar.finish_and_clear();
+                    return if pending() == 0 { Drained::Complete } else { Drained::Stuck };
+                }
+                stopped = signals.next() => {
+                    bar.finish_and_clear();
+                    return Drained::Stopped(stopped);
+                }
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            let now = pending();
+            if now != left {
+                still = Stopwatch::start();
+                left = now;
+            }
+            bar.set_length(bar.length().unwrap_or(0).max(left));
+            bar.set_position(bar.length().unwrap_or(0).saturating_sub(left));
+            if still.elapsed() > self.patience {
+                bar.finish_and_clear();
+                return Drained::Stuck;
+            }
+        }
+    }
+}
+
+impl Sliced {
+    /// Whether a pipeline delivers what this source brings.
+    pub(crate) fn feeds(&self, pipeline: &PipelineStatus) -> bool {
+        pipeline.stream.as_str() == self.stream
+    }
+}
+
+/// Says which pipeline stands still, if one does: it waits for a person.
+pub(crate) fn halted(pipelines: &[PipelineStatus]) -> Option<String> {
+    pipelines.iter().find_map(|pipeline| match &pipeline.state {
+        PipelineState::Halted { code, error } if pipeline.pending > 0 => {
+            let pending = plural(pipeline.pending, "record");
+            Some(format!(
+                "the pipeline {} stands still with {pending} pending ({code}): {error}",
+                pipeline.pipeline
+            ))
+        }
+        _ => None,
+    })
+}
+
+/// The state directory once nobody changes hands: through the process that
+/// runs on it, or directly.
+pub(crate) async fn inspect(config: &Config, patience: Duration) -> anyhow::Result<Inspected> {
+    let waiting = Stopwatch::start();
+    loop {
+        match Inspected::open(config) {
+            Err(error) if is_lock(&error) && waiting.elapsed() < patience => {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+fn is_lock(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref::<LockError>(), Some(LockError::Held { .. }))
+}
+
+async fn find(config: &Config, source: &Sliced, patience: Duration, out: &Output) -> anyhow::Result<Held> {
+    let waiting = Stopwatch::start();
+    let mut said = false;
+    loop {
+        if let Some(remote) = Remote::of(&config.state)? {
+            match remote.get::<ServiceStatus>("/v1/status").await {
+                Ok(status) => return knows(&status, source, &config.state).map(|()| Held::Other(remote)),
+                // It ends, or another took its place.
+                Err(error) if remote::is_gone(&error) => {}
+                Err(error) => return Err(error),
+            }
+        } else {
+            match Box::pin(Service::for_command(config)).await {
+                Ok(service) => {
+                    let remote = service.remote()?;
+                    return Ok(Held::Own(Box::new(service), remote));
+                }
+                Err(error) if is_lock(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let holder = StateLock::holder(&config.state).map_or(0, |holder: Holder| holder.pid);
+        if waiting.elapsed() > patience {
+            let message = format!(
+                "process {holder} works on {} and does not answer; try again when it has ended",
+                config.state.display()
+            );
+            return Err(coded(Code::TryAgain, message));
+        }
+        if !said && waiting.elapsed() > SAY_AFTER {
+            out.note(format!("waiting for process {holder}, which works on {}", config.state.display()));
+            said = true;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// A service that was started before the source was configured cannot help.
+fn knows(status: &ServiceStatus, source: &Sliced, state: &std::path::Path) -> anyhow::Result<()> {
+    if status.sources.iter().any(|known| known.source == source.name) {
+        return Ok(());
+    }
+    let holder = StateLock::holder(state).map_or(0, |holder| holder.pid);
+    Err(coded(
+        Code::Configuration,
+        format!(
+            "the service that runs (process {holder}) has no source {}: it was started with another configuration; restart it",
+            source.name
+        ),
+    ))
+}
