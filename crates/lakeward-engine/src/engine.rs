@@ -144,9 +144,12 @@ impl Engine {
         let lock = StateLock::take(&options.state)?;
         let journal_dir = options.state.join("journal");
         let retention = Arc::new(Retention::new(options.retention, options.journal.disk_bytes_max));
+        let frame_bytes_max = options.journal.frame_bytes_max;
         let journal = Journal::open(&journal_dir, options.journal, Arc::clone(&options.clock))?;
         let ledger = Arc::new(Ledger::open(&options.state.join("ledger.redb"))?);
         let made = ledger.pipelines()?;
+        let sources = Sources::default();
+        sources.runs.recover(&ledger)?;
         let shared = Arc::new(Shared {
             journal,
             ledger,
@@ -160,7 +163,8 @@ impl Engine {
             configured_streams: RwLock::default(),
             changes: tokio::sync::Mutex::default(),
             kept_of_streams: tokio::sync::Mutex::default(),
-            sources: Sources::default(),
+            sources,
+            frame_bytes_max,
             draining: CancellationToken::new(),
         });
         let kept = shared.recover_streams(options.streams).await.map_err(OpenEngineError::Streams)?;
@@ -186,6 +190,7 @@ impl Engine {
         shared.warn_of_orphans();
         // Last, so that nothing is trimmed before all its pipelines are known.
         shared.sources.start(&shared, options.sources);
+        shared.sources.start_sliced(&shared, options.sliced);
         tokio::spawn(retention::sweep(Arc::downgrade(&shared), shared.draining.clone()));
         let _stops_sources = shared.sources.stopped_on_drop();
         Ok(Self { shared, lock, _stops_sources })
@@ -290,6 +295,8 @@ pub(crate) struct Shared {
     /// takes: `changes` waits for pipelines, and puts wait for this one.
     pub(crate) kept_of_streams: tokio::sync::Mutex<()>,
     pub(crate) sources: Sources,
+    /// Most bytes of records in one append.
+    pub(crate) frame_bytes_max: u64,
     draining: CancellationToken,
 }
 

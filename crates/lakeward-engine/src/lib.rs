@@ -37,11 +37,14 @@ pub use engine::{
 };
 pub use intake::{AcceptError, Accepted, Intake};
 pub use lakeward_columnar::build::SliceCounts;
+pub use ledger::runs::{
+    Asked, Run, RunError, RunErrorKind, RunKind, RunRequest, RunSlice, RunSliceState, RunState, StreamEnd,
+};
 pub use ledger::{BatchKey, BatchRecord, Counts, Ledger, LedgerError, Progress, Quarantined, ReplayAnswer};
 pub use lock::{Holder, LockError, StateLock};
 pub use schedule::{Schedule, ScheduleError};
-pub use slices::SlicedSpec;
-pub use source::{SourceSpec, SourceState, SourceStatus};
+pub use slices::{SliceList, SliceState, SliceStatus, SlicedSpec, SlicesError};
+pub use source::{SlicesStatus, SourceSpec, SourceState, SourceStatus};
 pub use spec::{BatchLimits, PipelineSpec};
 pub use status::{PipelineState, PipelineStatus};
 pub use stored::{From as RecordsFrom, StoredRecord};

@@ -67,8 +67,7 @@ impl Schedule {
         catch_up: bool,
         name: &str,
     ) -> Result<Self, ScheduleError> {
-        let bad =
-            |problem: String| ScheduleError::Cron { cron: cron.chars().take(200).collect(), problem };
+        let bad = |problem: String| ScheduleError::Cron { cron: cron.chars().take(200).collect(), problem };
         let fields = cron.split_whitespace().count();
         if fields != 5 && !cron.trim_start().starts_with('@') {
             return Err(bad(format!("it has {fields}")));
@@ -77,8 +76,7 @@ impl Schedule {
         let parsed = parser.parse(cron).map_err(|error| bad(error.to_string()))?;
         let zone = match zone {
             "UTC" | "utc" | "Z" => TimeZone::UTC,
-            name => TimeZone::get(name)
-                .map_err(|_| ScheduleError::Zone(name.chars().take(200).collect()))?,
+            name => TimeZone::get(name).map_err(|_| ScheduleError::Zone(name.chars().take(200).collect()))?,
         };
         if jitter > JITTER_MAX {
             return Err(ScheduleError::Jitter);
@@ -142,7 +140,12 @@ mod tests {
             }
         };
         check("15 * * * *", "UTC", "2026-03-01T05:15:00Z", &["2026-03-01T06:15:00Z"]);
-        check("*/20 * * * *", "UTC", "2026-03-01T05:15:00Z", &["2026-03-01T05:20:00Z", "2026-03-01T05:40:00Z"]);
+        check(
+            "*/20 * * * *",
+            "UTC",
+            "2026-03-01T05:15:00Z",
+            &["2026-03-01T05:20:00Z", "2026-03-01T05:40:00Z"],
+        );
         check("0 6 * * 1-5", "Europe/Berlin", "2026-07-03T04:00:00Z", &["2026-07-06T04:00:00Z"]);
         check("30 0 29 2 *", "UTC", "2026-03-01T00:00:00Z", &["2028-02-29T00:30:00Z"]);
         check("@daily", "America/New_York", "2026-01-01T00:00:00Z", &["2026-01-01T05:00:00Z"]);
@@ -177,7 +180,9 @@ mod tests {
 
     #[test]
     fn a_jitter_delays_each_time_by_less_than_itself_and_skips_none() {
-        for (cron, jitter, hours) in [("0 * * * *", 600, 1_u64), ("0 * * * *", 7_200, 1), ("5 3 * * *", 60, 24)] {
+        for (cron, jitter, hours) in
+            [("0 * * * *", 600, 1_u64), ("0 * * * *", 7_200, 1), ("5 3 * * *", 60, 24)]
+        {
             let jitter = Duration::from_secs(jitter);
             let jittered = Schedule::new(cron, "UTC", jitter, false, "a").expect("a schedule");
             let exact = schedule(cron, "UTC");
@@ -197,8 +202,10 @@ mod tests {
             assert_eq!(seen, due[..90], "{cron}");
             assert!(due[99].since(due[0]) < Duration::from_secs(hours * 3600 * 101) + jitter);
         }
-        let other = Schedule::new("0 * * * *", "UTC", Duration::from_secs(600), false, "b").expect("a schedule");
-        let one = Schedule::new("0 * * * *", "UTC", Duration::from_secs(600), false, "a").expect("a schedule");
+        let other =
+            Schedule::new("0 * * * *", "UTC", Duration::from_secs(600), false, "b").expect("a schedule");
+        let one =
+            Schedule::new("0 * * * *", "UTC", Duration::from_secs(600), false, "a").expect("a schedule");
         assert_ne!(one.next(Timestamp(0)), other.next(Timestamp(0)));
     }
 

@@ -2,10 +2,11 @@
 //! the same intake as what is pushed; the cursor is in the frame of its records,
 //! so a page is appended once.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use lakeward_model::{Cursor, FailureKind, Origin, Page, Records, Source, StreamName};
+use lakeward_model::{Cursor, FailureKind, Origin, Page, Records, Source, StreamName, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -13,7 +14,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info, warn};
 
 use crate::engine::Shared;
+use crate::instant;
 use crate::intake::{AcceptError, Intake};
+use crate::slices::runs::Runs;
+use crate::slices::{self, Flow, SlicedSpec};
 
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -56,6 +60,23 @@ pub struct SourceStatus {
     /// What went wrong last since then, also if it is mended.
     #[serde(default)]
     pub last_error: Option<String>,
+    /// Its slices, if its records come in slices.
+    #[serde(flatten)]
+    pub slices: Option<SlicesStatus>,
+}
+
+/// How far a sliced source is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SlicesStatus {
+    /// When it looks for what is new; absent if it only does what it is asked.
+    #[serde(with = "instant::maybe")]
+    pub next_look: Option<Timestamp>,
+    /// Slices that are being read, or not settled yet.
+    pub open: u64,
+    /// Slices taken, ever.
+    pub taken: u64,
+    /// Slices that cannot be read and were set aside.
+    pub set_aside: u64,
 }
 
 /// What a source is doing.
@@ -86,6 +107,10 @@ pub enum SourceState {
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
     running: Mutex<Vec<Running>>,
+    /// The sliced ones. Weak, because they keep what holds this.
+    sliced: Mutex<BTreeMap<String, Weak<Flow>>>,
+    /// What sliced sources are asked to do.
+    pub(crate) runs: Arc<Runs>,
     stop: CancellationToken,
 }
 
@@ -108,6 +133,7 @@ impl Sources {
                 behind_ms: None,
                 records: 0,
                 last_error: None,
+                slices: None,
             });
             let pull = Pull {
                 name: spec.name,
@@ -118,6 +144,24 @@ impl Sources {
             };
             running.push(Running { status: told, task: Some(tokio::spawn(pull.run(spec.source))) });
         }
+    }
+
+    /// Starts a task for every sliced source.
+    pub(crate) fn start_sliced(&self, shared: &Arc<Shared>, specs: Vec<SlicedSpec>) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sliced = self.sliced.lock().unwrap_or_else(PoisonError::into_inner);
+        for spec in specs {
+            let name = spec.name.clone();
+            let (flow, announcements, status) = slices::prepare(shared, &self.runs, spec, self.stop.clone());
+            sliced.insert(name, Arc::downgrade(&flow));
+            running.push(Running { status, task: Some(tokio::spawn(slices::run(flow, announcements))) });
+        }
+    }
+
+    /// The sliced source of this name.
+    pub(crate) fn flow(&self, name: &str) -> Option<Arc<Flow>> {
+        let sliced = self.sliced.lock().unwrap_or_else(PoisonError::into_inner);
+        sliced.get(name).and_then(Weak::upgrade)
     }
 
     /// Stops them when the guard goes, as a crash would.
@@ -295,7 +339,13 @@ mod tests {
             behind_ms: Some(1_200),
             records: 7,
             last_error: Some("no".into()),
+            slices: None,
         };
+        let sliced = SlicesStatus { next_look: Some(Timestamp(0)), open: 1, taken: 2, set_aside: 3 };
+        let sliced = SourceStatus { slices: Some(sliced), ..status.clone() };
+        let text = serde_json::to_value(&sliced).expect("it writes");
+        assert_eq!((&text["next_look"], &text["taken"]), (&"1970-01-01T00:00:00Z".into(), &2.into()));
+        assert_eq!(serde_json::from_value::<SourceStatus>(text).expect("it reads"), sliced);
         let text = serde_json::to_value(&status).expect("it writes");
         assert_eq!((&text["state"], &text["attempts"]), (&"retrying".into(), &3.into()));
         assert_eq!(serde_json::from_value::<SourceStatus>(text).expect("it reads"), status);

@@ -341,7 +341,10 @@ impl Ledger {
             for old in oldest {
                 let id = old.id.as_u128();
                 runs.remove(id)?;
-                slices.retain_in::<(u128, &str, u128), _>((id, "", 0)..(id.saturating_add(1), "", 0), |_, _| false)?;
+                slices.retain_in::<(u128, &str, u128), _>(
+                    (id, "", 0)..(id.saturating_add(1), "", 0),
+                    |_, _| false,
+                )?;
             }
             let value = render("runs", run)?;
             runs.insert(run.id.as_u128(), value.as_slice())?;

@@ -115,7 +115,10 @@ impl Ledger {
     ) -> Result<Option<SliceRecord>, LedgerError> {
         let read = self.database.begin_read()?;
         let table = read.open_table(SLICES)?;
-        table.get((incarnation.as_u128(), name, id.0))?.map(|value| parse("slices", value.value())).transpose()
+        table
+            .get((incarnation.as_u128(), name, id.0))?
+            .map(|value| parse("slices", value.value()))
+            .transpose()
     }
 
     /// How many there are.

@@ -1,5 +1,137 @@
-//! Sources whose records come in slices.
+//! Sources whose records come in slices. The source says which slices there are
+//! and reads them; everything that makes each of their records come once is
+//! here.
+//!
+//! Five things go on at the same time, in one task for each source, and share a
+//! `Flow`: slices are chosen (`choose`, `announced`), opened and read (`read`),
+//! appended and settled (`append`), and, for runs that verify, counted
+//! (`count`). What is under way is in the journal's cursor (`cursor`), what is
+//! done in the ledger ([`crate::ledger::slices`]). A crash at any place is a
+//! resume: what the cursor has and the ledger has not goes on behind its last
+//! durable chunk.
 
+mod admit;
+mod announced;
+mod append;
+mod choose;
+mod control;
+mod count;
+mod cursor;
+mod flow;
+mod read;
+pub(crate) mod runs;
 mod spec;
 
+use std::sync::Arc;
+
+use futures::FutureExt;
+use lakeward_model::Announcements;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+use uuid::Uuid;
+
+pub use control::{SliceList, SliceState, SliceStatus, SlicesError};
+pub(crate) use flow::Flow;
 pub use spec::SlicedSpec;
+
+use crate::engine::Shared;
+use crate::intake::Intake;
+use crate::source::{SlicesStatus, SourceState, SourceStatus};
+use append::Appender;
+use cursor::Resumed;
+use flow::{Flight, Parts, Queued};
+use runs::Runs;
+
+/// Makes what a sliced source needs to run. It keeps the engine's state alive,
+/// so only its task may hold it for long.
+pub(crate) fn prepare(
+    shared: &Arc<Shared>,
+    runs: &Arc<Runs>,
+    mut spec: SlicedSpec,
+    stop: CancellationToken,
+) -> (Arc<Flow>, Option<Box<dyn Announcements>>, watch::Receiver<SourceStatus>) {
+    let (status, told) = watch::channel(SourceStatus {
+        source: spec.name.clone(),
+        kind: spec.kind.clone(),
+        stream: spec.stream.clone(),
+        state: SourceState::default(),
+        behind_ms: None,
+        records: 0,
+        last_error: None,
+        slices: Some(SlicesStatus::default()),
+    });
+    let announcements = spec.announcements.take();
+    let incarnation = shared.journal.incarnation(&spec.stream).unwrap_or_default();
+    let intake = Intake { shared: Arc::clone(shared) };
+    let parts = Parts { spec, incarnation, intake, runs: Arc::clone(runs), status, stop };
+    (Arc::new(Flow::new(parts)), announcements, told)
+}
+
+/// The task of a sliced source.
+pub(crate) async fn run(flow: Arc<Flow>, announcements: Option<Box<dyn Announcements>>) {
+    match flow.recover().await {
+        Ok(true) => {
+            info!(source = flow.name, stream = %flow.stream, open = flow.state().open.len(), "source started");
+            let (sender, messages) = mpsc::channel(read::MESSAGES_MAX);
+            let appender = Appender::new(Arc::clone(&flow), messages);
+            let announced = match announcements {
+                Some(announcements) => flow.announce(announcements).boxed(),
+                None => futures::future::ready(()).boxed(),
+            };
+            let reads = Arc::clone(&flow).read(sender).boxed();
+            let counts = flow.count_runs().boxed();
+            tokio::join!(flow.choose().boxed(), announced, reads, counts, appender.run().boxed());
+        }
+        Ok(false) => {}
+        Err(problem) => {
+            error!(source = flow.name, code = "LW-3001", error = problem, "the source cannot go on");
+            flow.tell(|status| {
+                status.state = SourceState::Refused;
+                status.last_error = Some(problem);
+            });
+            flow.stop.cancelled().await;
+        }
+    }
+    flow.tell(|status| status.state = SourceState::Stopped);
+    info!(source = flow.name, "source stopped");
+}
+
+impl Flow {
+    /// Finds what was under way; whether the process goes on.
+    async fn recover(&self) -> Result<bool, String> {
+        let cursor = self.intake.shared.journal.last_cursor(&self.stream);
+        let resumed = cursor.as_ref().map(cursor::read).transpose()?.unwrap_or_default();
+        let incarnation = self.incarnation;
+        let asked: Vec<_> = resumed.iter().map(|it| (it.open.slice.name.clone(), it.id)).collect();
+        let known = self.ledger(move |ledger| {
+            let records = asked.iter().map(|(name, id)| ledger.slice(incarnation, name, *id));
+            Ok((records.collect::<Result<Vec<_>, _>>()?, ledger.slice_totals(incarnation)?))
+        });
+        let Some((known, totals)) = known.await else { return Ok(false) };
+        let open = self.change(|state| {
+            for (Resumed { id, open, run }, known) in resumed.into_iter().zip(known) {
+                // What was set aside, then tried again, and got further goes on.
+                let is_settled = known.is_some_and(|record| {
+                    record.set_aside.is_none() || record.chunks >= open.progress.chunks
+                });
+                if is_settled {
+                    continue;
+                }
+                let run = run.filter(|run: &Uuid| self.runs.goes_on(*run));
+                state.flights.insert(id, Flight { run, announcements: Vec::new() });
+                if open.outcome.is_none() {
+                    let progress = open.progress.clone();
+                    state.queue.push_back(Queued { slice: open.slice.clone(), id, progress });
+                }
+                state.open.insert(id, open);
+            }
+            state.open.len()
+        });
+        self.tell(|status| {
+            let (taken, set_aside) = (totals.taken, totals.set_aside);
+            status.slices = Some(SlicesStatus { next_look: None, open: open as u64, taken, set_aside });
+        });
+        Ok(true)
+    }
+}

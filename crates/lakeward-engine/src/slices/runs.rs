@@ -1,0 +1,140 @@
+//! The runs that are not finished, of all sources.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lakeward_model::Timestamp;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::control::ControlError;
+use crate::engine::Shared;
+use crate::ledger::runs::{Run, RunError, RunKind, RunRequest, RunSlice, RunState, StreamEnd};
+use crate::ledger::{Ledger, LedgerError};
+
+/// Most runs that wait or are under way.
+const RUNS_MAX: usize = 200;
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub(crate) struct Runs {
+    unfinished: Mutex<BTreeMap<Uuid, Run>>,
+    /// Told when a run begins or ends.
+    pub(super) changed: Notify,
+    /// Held while a run begins or ends.
+    changing: tokio::sync::Mutex<()>,
+}
+
+impl Runs {
+    /// Those that an earlier process did not finish wait again.
+    pub(crate) fn recover(&self, ledger: &Ledger) -> Result<(), LedgerError> {
+        let unfinished = ledger.runs()?.into_iter().filter(|run| !run.state.is_ended());
+        *self.unfinished() = unfinished
+            .map(|mut run| {
+                run.begin();
+                run.state = RunState::Waiting;
+                (run.id, run)
+            })
+            .collect();
+        Ok(())
+    }
+
+    fn unfinished(&self) -> MutexGuard<'_, BTreeMap<Uuid, Run>> {
+        self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn get(&self, id: Uuid) -> Option<Run> {
+        self.unfinished().get(&id).cloned()
+    }
+
+    /// Whether the run goes on.
+    pub(super) fn goes_on(&self, id: Uuid) -> bool {
+        self.unfinished().contains_key(&id)
+    }
+
+    /// The source's oldest run of this kind.
+    pub(super) fn first(&self, source: &str, kind: RunKind) -> Option<Run> {
+        let unfinished = self.unfinished();
+        let its = unfinished.values().filter(|run| run.source == source && run.asked.kind == kind);
+        its.min_by_key(|run| (run.started_at, run.id)).cloned()
+    }
+
+    pub(super) fn update(&self, id: Uuid, change: impl FnOnce(&mut Run)) {
+        if let Some(run) = self.unfinished().get_mut(&id) {
+            change(run);
+        }
+    }
+
+    /// Counts a slice that is done with for a run.
+    pub(super) fn count(&self, id: Uuid, slice: &RunSlice) {
+        self.update(id, |run| run.count(slice));
+    }
+
+    /// The source failed; its runs that are under way say so.
+    pub(super) fn trouble(&self, source: &str, said: &str) {
+        let mut unfinished = self.unfinished();
+        let its =
+            unfinished.values_mut().filter(|run| run.source == source && run.state != RunState::Waiting);
+        for run in its {
+            run.attempts = run.attempts.saturating_add(1);
+            run.last_error = Some(said.to_string());
+        }
+    }
+
+    /// Begins a run durably; the same request as that of an unfinished run
+    /// answers that one.
+    pub(crate) async fn begin(
+        &self,
+        shared: &Arc<Shared>,
+        source: &str,
+        asked: RunRequest,
+        now: Timestamp,
+    ) -> Result<Run, ControlError> {
+        let _one_at_a_time = self.changing.lock().await;
+        let known = {
+            let unfinished = self.unfinished();
+            if unfinished.len() >= RUNS_MAX {
+                return Err(ControlError::Invalid(format!("{RUNS_MAX} runs wait already; try again later")));
+            }
+            unfinished.values().find(|run| run.source == source && run.asked == asked).cloned()
+        };
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let run = Run::new(lakeward_model::ids::fresh(), source, asked, now);
+        let stored = run.clone();
+        shared.on_ledger(move |ledger| ledger.put_run(&stored)).await?;
+        self.unfinished().insert(run.id, run.clone());
+        self.changed.notify_waiters();
+        Ok(run)
+    }
+
+    /// Ends a run durably, if it goes on; answers it as it ended.
+    pub(crate) async fn end(
+        &self,
+        shared: &Arc<Shared>,
+        id: Uuid,
+        ending: Ending,
+    ) -> Result<Option<Run>, ControlError> {
+        let _one_at_a_time = self.changing.lock().await;
+        let Some(mut run) = self.get(id) else { return Ok(None) };
+        run.state = ending.state;
+        run.error = ending.error;
+        run.ended_at = Some(ending.at);
+        run.stream_end = ending.stream_end;
+        let stored = run.clone();
+        shared.on_ledger(move |ledger| ledger.put_run(&stored)).await?;
+        self.unfinished().remove(&id);
+        self.changed.notify_waiters();
+        Ok(Some(run))
+    }
+}
+
+/// How a run ends.
+#[derive(Debug, Clone)]
+pub(crate) struct Ending {
+    pub(crate) state: RunState,
+    pub(crate) error: Option<RunError>,
+    pub(crate) at: Timestamp,
+    pub(crate) stream_end: Option<StreamEnd>,
+}
