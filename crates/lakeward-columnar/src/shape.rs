@@ -46,6 +46,11 @@ pub struct Shape {
     /// Which rows are duplicates. Default none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dedup: Option<Dedup>,
+    /// Whether rows say where their record came from, for those of a sliced
+    /// source: columns `_file` and `_line`. What a file's name says becomes
+    /// columns in any case. Default false.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub lineage: bool,
 }
 
 impl Default for Shape {
@@ -65,6 +70,7 @@ impl Default for Shape {
             contract: Contract::default(),
             on_mismatch: OnMismatch::default(),
             dedup: None,
+            lineage: false,
         }
     }
 }

@@ -6,10 +6,11 @@ use lakeward_model::{Offset, RecordBlock, Records, Timestamp};
 
 use super::files::Places;
 use super::slices::Slices;
+use super::sources::Sources;
 use super::{BuildError, Input, ShapeError};
 use crate::decode::{DecodeError, DecodeOptions, Decoded, Decoder};
 use crate::dedup::{Key, content_key};
-use crate::process::{Outcome, Processor, Reason, Stage};
+use crate::process::{Outcome, Processor, Reason, Stage, lineage};
 use crate::quarantine::Quarantined;
 use crate::shape::{Contract, DedupKey};
 
@@ -20,6 +21,8 @@ pub(super) struct Arrived {
     pub(super) arrivals: Vec<(u32, Timestamp)>,
     /// Which slices the records are of.
     pub(super) slices: Slices,
+    /// What the path asks of where they came from.
+    pub(super) sources: Sources,
     /// The offset of the first record; the others follow without a gap.
     pub(super) first: Offset,
     /// How many records there are.
@@ -39,6 +42,11 @@ pub(super) struct Arrived {
 }
 
 impl Arrived {
+    /// Nothing yet.
+    pub(super) fn new(places: &Places) -> Self {
+        Self { sources: places.sources(), ..Self::default() }
+    }
+
     /// Notes a block; the index of its first record.
     pub(super) fn begin(&mut self, input: &Input<'_>, block: &RecordBlock) -> Result<u32, DecodeError> {
         let too_large = DecodeError::TooLarge { limit: u64::from(u32::MAX) };
@@ -49,6 +57,7 @@ impl Arrived {
         }
         self.arrivals.push((first, block.received_at));
         self.slices.note(block, first);
+        self.sources.note(block, first);
         if let (Some((_, seed)), Some(dedup)) = (input.seen, &input.shape.dedup)
             && dedup.key == DedupKey::Content
         {
@@ -193,7 +202,7 @@ impl<'a> Arriving<'a> {
             input,
             processor: places.processor(&shape.processing)?,
             decoder: Decoder::new(known, options),
-            arrived: Arrived::default(),
+            arrived: Arrived::new(places),
             rejected: 0,
         })
     }
@@ -205,9 +214,11 @@ impl<'a> Arriving<'a> {
         outcomes: &mut dyn Iterator<Item = Outcome>,
     ) -> Result<(), ShapeError> {
         let first = self.arrived.begin(self.input, block)?;
-        match self.arrived.process(&self.processor, block, first, outcomes) {
-            None => self.decoder.push(block)?,
+        let pieces = self.arrived.process(&self.processor, block, first, outcomes);
+        let pieces = pieces.as_ref().unwrap_or(&block.records);
+        match self.with_lineage(block, first, pieces) {
             Some(pieces) => self.decoder.push_records(&pieces)?,
+            None => self.decoder.push_records(pieces)?,
         }
         for rejected in &self.decoder.rejected()[self.rejected..] {
             let reason = Reason {
@@ -221,6 +232,20 @@ impl<'a> Arriving<'a> {
         }
         self.rejected = self.decoder.rejected().len();
         Ok(())
+    }
+
+    /// The newest block's pieces with the columns of their records' lineage, if
+    /// there are any.
+    fn with_lineage(&self, block: &RecordBlock, first: u32, pieces: &Records) -> Option<Records> {
+        let keys = block.records.keys.as_ref()?;
+        let with_place = self.input.shape.lineage;
+        match &self.arrived.piece_records {
+            None => lineage::with_lineage(pieces, keys, |piece| piece, with_place),
+            Some(of) => {
+                let of = &of[of.len() - pieces.len()..];
+                lineage::with_lineage(pieces, keys, |piece| (of[piece] - first) as usize, with_place)
+            }
+        }
     }
 
     /// The rows of all blocks, and what else is known of them.

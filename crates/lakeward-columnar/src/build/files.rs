@@ -1,17 +1,23 @@
 //! From rows to files.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{Fields, Schema};
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::kernels::cmp::not_distinct;
+use arrow::compute::{and, cast};
+use arrow::datatypes::{DataType, Fields, Schema};
 use jiff::tz::TimeZone;
 use lakeward_model::{DataFile, Format, LakePath, Role, SliceId, Timestamp};
 
 use super::arrive::Arrived;
 use super::rows::{Shaped, distinct};
+use super::sources::Sources;
 use super::{Built, BuiltCounts, Input, ShapeError, SliceCounts};
 use crate::encode::{Encoded, Encoder};
-use crate::path::{self, Kind, Moment, Partition, Place, Template, key_columns, object_name, partition};
+use crate::path::{
+    self, Kind, Moment, Partition, Place, SourcePart, Template, key_columns, object_name, partition,
+};
 use crate::process::{ProcessingError, Processor, Stage};
 use crate::quarantine::{self, Context, Quarantined};
 use crate::shape::{DedupKey, Naming, Output, Processing, Shape};
@@ -40,6 +46,7 @@ impl Places {
         let unusable = [
             (path.reads_events(), "path", "`!{event:…}`"),
             (shape.sql.is_some(), "sql", "SQL"),
+            (shape.lineage, "lineage", "`lineage: true`"),
             (by_columns, "dedup", "a key of columns (but `key: content`)"),
         ];
         if let Some((_, field, what)) = unusable.into_iter().find(|(used, ..)| *used && is_verbatim) {
@@ -73,25 +80,39 @@ impl Places {
         partition(&self.path, rows, records, &arrived.arrivals, &place)
     }
 
-    /// `rows` with the values of the path's partition keys as columns, which
-    /// no file has.
+    /// What notes where records were pulled from.
+    pub(super) fn sources(&self) -> Sources {
+        Sources::new(self.path.source_parts())
+    }
+
+    /// `rows`, of these pieces and records, with what the path reads besides
+    /// as columns, which no file has: partition keys and parts of the lineage.
     pub(super) fn with_keys(
         &self,
         rows: &RecordBatch,
         pieces: &[u32],
+        records: &[u32],
         arrived: &Arrived,
     ) -> Result<RecordBatch, ShapeError> {
         let keys = self.path.partition_keys();
-        if keys.is_empty() {
+        let sources = arrived.sources.columns(records);
+        if keys.is_empty() && sources.is_empty() {
             return Ok(rows.clone());
         }
-        let values = pieces.iter().map(|&piece| arrived.partition_keys[piece as usize].as_slice());
-        let keys = key_columns(&keys, values);
-        let own = rows.schema();
-        let fields = keys.schema_ref().fields().iter().chain(own.fields()).cloned();
-        let columns = keys.columns().iter().chain(rows.columns()).cloned();
-        let schema = Arc::new(Schema::new(fields.collect::<Fields>()));
-        Ok(RecordBatch::try_new(schema, columns.collect())?)
+        let (mut fields, mut columns) = (Vec::new(), Vec::new());
+        if !keys.is_empty() {
+            let values = pieces.iter().map(|&piece| arrived.partition_keys[piece as usize].as_slice());
+            let keys = key_columns(&keys, values);
+            fields.extend(keys.schema_ref().fields().iter().cloned());
+            columns.extend(keys.columns().iter().cloned());
+        }
+        for (field, column) in sources {
+            fields.push(Arc::new(field));
+            columns.push(column);
+        }
+        fields.extend(rows.schema_ref().fields().iter().cloned());
+        columns.extend(rows.columns().iter().cloned());
+        Ok(RecordBatch::try_new(Arc::new(Schema::new(Fields::from(fields))), columns)?)
     }
 
     /// Engines read `k=v/` folders as columns, so the files do not repeat them.
@@ -104,6 +125,33 @@ impl Places {
         let kept: Vec<usize> =
             (0..rows.num_columns()).filter(|&at| !hive.contains(&schema.field(at).name().as_str())).collect();
         Ok(rows.project(&kept)?)
+    }
+
+    /// For each row whether the columns that are folders by the lineage
+    /// (`k=!{source:k}/`) say what their folders do: a record that has such a
+    /// field itself may say otherwise. `None` if there are no such columns.
+    /// `keyed` are the rows with the hidden columns.
+    fn says_its_folders(
+        &self,
+        keyed: &RecordBatch,
+        rows: &RecordBatch,
+    ) -> Result<Option<BooleanArray>, ShapeError> {
+        let hive = self.path.hive_columns();
+        let mut all = None;
+        for part in self.path.source_parts() {
+            let SourcePart::Captured(name) = &part else { continue };
+            let own = rows.column_by_name(name).filter(|_| hive.contains(&name.as_str()));
+            let (Some(own), Some(folder)) = (own, keyed.column_by_name(&part.column())) else { continue };
+            let same = match cast(own, &DataType::Utf8View) {
+                Ok(own) => not_distinct(&own, folder)?,
+                Err(_) => BooleanArray::from(vec![false; rows.num_rows()]),
+            };
+            all = Some(match all {
+                Some(others) => and(&others, &same)?,
+                None => same,
+            });
+        }
+        Ok(all)
     }
 
     /// The file of rows or records that `prefix` is for.
@@ -193,13 +241,17 @@ pub(super) fn build(
 ) -> Result<Built, ShapeError> {
     let mut files = Vec::new();
     if shaped.rows.num_rows() > 0 {
-        let keyed = places.with_keys(&shaped.rows, &shaped.pieces, arrived)?;
+        let keyed = places.with_keys(&shaped.rows, &shaped.pieces, &shaped.records, arrived)?;
         let parts = places.partition(input, &keyed, &shaped.records, arrived);
         let lean = places.without_hive_columns(&shaped.rows)?;
+        let same = places.says_its_folders(&keyed, &shaped.rows)?;
+        let is_same = |rows: &[Range<usize>]| {
+            same.as_ref().is_none_or(|same| rows.iter().cloned().flatten().all(|row| same.value(row)))
+        };
         let mut encoder = Encoder::new(&input.shape.output)?;
         for part in parts {
             // A value that cannot be read back from the folder stays in the file.
-            let rows = if part.exact { &lean } else { &shaped.rows };
+            let rows = if part.exact && is_same(&part.rows) { &lean } else { &shaped.rows };
             let encoded = encoder.encode(rows, &part.rows)?;
             let format = match input.shape.output {
                 Output::Parquet(_) => Format::Parquet,

@@ -11,6 +11,7 @@ mod arrive;
 mod files;
 mod rows;
 mod slices;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod verbatim;

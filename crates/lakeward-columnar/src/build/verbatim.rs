@@ -25,7 +25,7 @@ pub(super) fn build<E: std::error::Error + 'static>(
     blocks: impl Iterator<Item = Result<RecordBlock, E>>,
     outcomes: &mut dyn Iterator<Item = Outcome>,
 ) -> Result<Built, BuildError<E>> {
-    let mut arrived = Arrived::default();
+    let mut arrived = Arrived::new(places);
     let mut held: Vec<Records> = Vec::new();
     let mut bytes = 0;
     let processor = places.processor(&input.shape.processing).map_err(ShapeError::from)?;
@@ -79,8 +79,8 @@ fn files(
     if !kept.is_empty() {
         let options = RecordBatchOptions::new().with_row_count(Some(kept.len()));
         let bare = RecordBatch::try_new_with_options(Schema::empty().into(), Vec::new(), &options)?;
-        let keyed = places.with_keys(&bare, kept, arrived)?;
         let records: Vec<u32> = kept.iter().map(|&piece| arrived.record_of(piece)).collect();
+        let keyed = places.with_keys(&bare, kept, &records, arrived)?;
         let bytes: Vec<&[u8]> = kept.iter().map(|&piece| pieces[piece as usize]).collect();
         for part in places.partition(input, &keyed, &records, arrived) {
             let encoded = encode::verbatim_runs(&bytes, &part.rows, compression, newline)?;

@@ -2,7 +2,7 @@
 
 use lakeward_model::{ColumnType, KeyFormat, LakePath, PartitionKey, TableSchema, TimeStep};
 
-use super::template::{Event, Part};
+use super::template::{Event, From, Part};
 use super::{MISSING, Pattern, Template};
 use crate::dotted;
 
@@ -279,7 +279,7 @@ fn type_of(pieces: &[Piece<'_>], format: &KeyFormat, schema: &TableSchema) -> Co
         (KeyFormat::Time { pattern, .. }, _) if pattern == "yyyy-MM-dd" || pattern == "uuuu-MM-dd" => {
             ColumnType::Date
         }
-        (_, [Piece::Value(Event { column, key: None, .. })]) => {
+        (_, [Piece::Value(Event { column, from: From::Column, .. })]) => {
             match schema.column(column).map(|column| &column.ty) {
                 Some(ty @ (ColumnType::Bool | ColumnType::Int64 | ColumnType::Date)) => ty.clone(),
                 _ => ColumnType::Utf8,

@@ -1,8 +1,8 @@
 //! Paths: which folder of the lake a row goes to, and how objects are named.
 //!
 //! The language is Amazon Data Firehose's prefix language ("Understand custom
-//! prefixes for Amazon S3 objects" in its developer guide), with one more
-//! namespace of our own:
+//! prefixes for Amazon S3 objects" in its developer guide), with two more
+//! namespaces of our own:
 //!
 //! | expression | becomes |
 //! |---|---|
@@ -12,6 +12,7 @@
 //! | `!{partitionKeyFromQuery:<key>}`, `!{partitionKeyFromLambda:<key>}` | the row's partition key ([`crate::process`]), escaped per folder |
 //! | `!{event:<column>}` | the row's value, escaped ([`escape`]) |
 //! | `!{event:<time column>:<pattern>}` | the row's own time, by a pattern |
+//! | `!{source:file}`, `!{source:stem}`, `!{source:<part>}` | where the row's record was pulled from ([`SourcePart`]), escaped; `:<pattern>` behind it reads it as a time |
 //!
 //! A prefix without any expression gets `yyyy/MM/dd/HH/` appended, with no
 //! slash in between, as Firehose does.
@@ -22,6 +23,7 @@ pub mod java_time;
 mod layout;
 mod naming;
 mod partition;
+mod source;
 mod template;
 
 #[cfg(test)]
@@ -32,6 +34,7 @@ pub use layout::{Layout, LayoutError};
 pub use naming::object_name;
 pub(crate) use partition::{Column, find, time_type};
 pub use partition::{MISSING, Partition, Place, key_columns, partition};
+pub use source::SourcePart;
 pub use template::{ErrorPrefixRequired, Kind, Moment, Template, TemplateError, require_error_prefix};
 
 /// Finds a time zone by its IANA name in the bundled database, never in the

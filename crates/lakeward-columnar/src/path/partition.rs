@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use jiff::tz::TimeZone;
 use lakeward_model::{BatchId, Timestamp};
 
-use super::template::{Moment, Template};
+use super::template::{Event, From, Moment, Template};
 use crate::process::PartitionKey;
 
 mod cells;
@@ -30,7 +30,7 @@ pub struct Partition {
     pub rows: Vec<Range<usize>>,
     /// The arrival of the oldest record among them.
     pub oldest: Timestamp,
-    /// Whether every `!{event:<column>}` value can be read back from the
+    /// Whether every `!{event:<column>}` and `!{source:…}` value can be read back from the
     /// prefix. If not (a value was missing, or cut because it was too long),
     /// the file has to keep its hive columns so that no value is lost.
     pub exact: bool,
@@ -117,7 +117,7 @@ pub fn partition(
                 cell.texts[text].as_str()
             },
         );
-        let is_plain = |event: &super::template::Event| event.pattern.is_none() && event.key.is_none();
+        let is_plain = |event: &Event| event.pattern.is_none() && !matches!(event.from, From::Key(_));
         let mut plain = template.events().enumerate().filter(|(_, event)| is_plain(event));
         let exact = plain.all(|(event, _)| value(event).0.exact);
         Partition { prefix, rows: group.rows, oldest: group.oldest, exact }

@@ -7,6 +7,7 @@ use lakeward_model::{BatchId, LakePath, Timestamp};
 use super::escape;
 use super::instant::RANGE;
 use super::java_time::{Pattern, PatternError};
+use super::source::SourcePart;
 use crate::process::PartitionKey;
 
 /// Which of the two prefixes a template is.
@@ -44,13 +45,30 @@ pub(super) enum Part {
     Event(Event),
 }
 
-/// `!{event:…}`, or a partition key, which is an event's value in a hidden
-/// column.
+/// `!{event:…}`, or what is read as an event's value from a hidden column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Event {
     pub(super) column: String,
     pub(super) pattern: Option<Pattern>,
-    pub(super) key: Option<PartitionKey>,
+    pub(super) from: From,
+}
+
+/// Where the value of an [`Event`] comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum From {
+    /// A column of the rows.
+    Column,
+    /// A partition key.
+    Key(PartitionKey),
+    /// The lineage of the row's record.
+    Source(SourcePart),
+}
+
+impl Event {
+    /// Whether slashes in its values separate folders.
+    pub(super) fn has_folders(&self) -> bool {
+        matches!(self.from, From::Key(_) | From::Source(SourcePart::File))
+    }
 }
 
 /// What is wrong with a template. The texts are for our own configuration;
@@ -98,7 +116,7 @@ pub enum TemplateError {
     /// An error prefix with expressions but without that one.
     #[error("an error prefix with an expression needs `!{{firehose:error-output-type}}` too")]
     ErrorOutputTypeMissing,
-    /// `!{partitionKeyFrom…}` or `!{event:…}` in an error prefix.
+    /// `!{partitionKeyFrom…}`, `!{event:…}` or `!{source:…}` in an error prefix.
     #[error("`!{{{namespace}:…}}` cannot be used in an error prefix")]
     NotInErrorPrefix {
         /// The namespace.
@@ -223,7 +241,8 @@ impl Template {
         self.written
     }
 
-    /// Whether it reads columns of the rows; partition keys are none.
+    /// Whether it reads columns of the rows; partition keys and parts of the
+    /// lineage are none.
     #[must_use]
     pub fn reads_events(&self) -> bool {
         self.event_columns().next().is_some()
@@ -231,7 +250,7 @@ impl Template {
 
     /// The dotted paths of the columns that it reads, as often as they occur.
     pub fn event_columns(&self) -> impl Iterator<Item = &str> {
-        self.events().filter(|event| event.key.is_none()).map(|event| event.column.as_str())
+        self.events().filter(|event| event.from == From::Column).map(|event| event.column.as_str())
     }
 
     /// The partition keys that it reads, each once, in order of first sight.
@@ -240,22 +259,45 @@ impl Template {
     #[must_use]
     pub fn partition_keys(&self) -> Vec<PartitionKey> {
         let mut keys = Vec::new();
-        for key in self.events().filter_map(|event| event.key.as_ref()) {
-            if !keys.contains(key) {
+        for event in self.events() {
+            if let From::Key(key) = &event.from
+                && !keys.contains(key)
+            {
                 keys.push(key.clone());
             }
         }
         keys
     }
 
+    /// The parts of the records' lineage that it reads, each once, in order of
+    /// first sight, from hidden columns: see [`SourcePart::column`].
+    #[must_use]
+    pub fn source_parts(&self) -> Vec<SourcePart> {
+        let mut parts = Vec::new();
+        for event in self.events() {
+            if let From::Source(part) = &event.from
+                && !parts.contains(part)
+            {
+                parts.push(part.clone());
+            }
+        }
+        parts
+    }
+
     /// The top-level columns that are a folder of their own under their own
-    /// name, `k=!{event:k}/`: engines read them from the path, so the file
-    /// does not repeat them.
+    /// name, `k=!{event:k}/` or `k=!{source:k}/`: engines read them from the
+    /// path, so the file does not repeat them.
     #[must_use]
     pub fn hive_columns(&self) -> Vec<&str> {
         let mut columns = Vec::new();
         for (at, part) in self.parts.iter().enumerate() {
-            let Part::Event(Event { column, pattern: None, key: None }) = part else { continue };
+            let column = match part {
+                Part::Event(Event { column, pattern: None, from: From::Column }) => column,
+                Part::Event(Event {
+                    pattern: None, from: From::Source(SourcePart::Captured(name)), ..
+                }) => name,
+                _ => continue,
+            };
             let Some(Part::Literal(before)) = at.checked_sub(1).map(|i| &self.parts[i]) else { continue };
             let ends = matches!(self.parts.get(at + 1), Some(Part::Literal(after)) if after.starts_with('/'));
             let starts = before
@@ -403,7 +445,7 @@ fn parse_expression(expression: &str, kind: Kind, random_strings: usize) -> Resu
         if kind == Kind::Prefix {
             return Err(TemplateError::NeedsDynamicPartitioning { namespace, key: key.name().into() });
         }
-        Ok(Part::Event(Event { column: key.column(), pattern: None, key: Some(key) }))
+        Ok(Part::Event(Event { column: key.column(), pattern: None, from: From::Key(key) }))
     };
     match (namespace, value) {
         ("timestamp", _) => parse_pattern(value).map(Part::Timestamp),
@@ -415,19 +457,30 @@ fn parse_expression(expression: &str, kind: Kind, random_strings: usize) -> Resu
         ("partitionKeyFromLambda", _) => keyed(PartitionKey::Lambda(value.into())),
         ("event", _) => {
             data_only("event")?;
-            let (column, pattern) = match value.split_once(':') {
-                Some((column, pattern)) => (column, Some(parse_pattern(pattern)?)),
-                None => (value, None),
-            };
+            let (column, pattern) = with_pattern(value)?;
             if column.is_empty() {
                 return Err(malformed());
             }
-            Ok(Part::Event(Event { column: column.into(), pattern, key: None }))
+            Ok(Part::Event(Event { column: column.into(), pattern, from: From::Column }))
+        }
+        ("source", _) => {
+            data_only("source")?;
+            let (name, pattern) = with_pattern(value)?;
+            let part = SourcePart::named(name).ok_or_else(malformed)?;
+            Ok(Part::Event(Event { column: part.column(), pattern, from: From::Source(part) }))
         }
         _ => Err(TemplateError::UnknownNamespace {
             namespace: namespace.chars().take(64).collect(),
             suggestion: suggest_namespace(namespace),
         }),
+    }
+}
+
+/// A name, and the pattern behind it, if there is one.
+fn with_pattern(value: &str) -> Result<(&str, Option<Pattern>), TemplateError> {
+    match value.split_once(':') {
+        Some((name, pattern)) => Ok((name, Some(parse_pattern(pattern)?))),
+        None => Ok((value, None)),
     }
 }
 
@@ -438,7 +491,7 @@ fn parse_pattern(text: &str) -> Result<Pattern, TemplateError> {
 /// The namespace that starts with the same three letters.
 fn suggest_namespace(written: &str) -> Option<&'static str> {
     let start = written.trim().get(..3)?.to_ascii_lowercase();
-    ["timestamp", "firehose", "event", "partitionKeyFromQuery"]
+    ["timestamp", "firehose", "event", "partitionKeyFromQuery", "source"]
         .into_iter()
         .find(|known| known.starts_with(&start))
 }

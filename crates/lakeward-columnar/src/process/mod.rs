@@ -2,12 +2,14 @@
 //!
 //! In Firehose's order (developer guide, "Data transformation" and "Dynamic
 //! partitioning"): aggregates of the Kinesis Producer Library, inflate, take
-//! apart, Lambda function, partition keys, delimiter. Everything here is a
-//! pure function of the records, except what a Lambda function says of them: its replies are stored before they are used,
-//! and come in as [`Outcome`]s.
+//! apart, Lambda function, partition keys, delimiter. What is decoded then gets
+//! the columns of its record's lineage ([`lineage`]). Everything here is a pure
+//! function of the records, except what a Lambda function says of them: its
+//! replies are stored before they are used, and come in as [`Outcome`]s.
 
 mod collect;
 mod inflate;
+pub(crate) mod lineage;
 mod query;
 mod split;
 #[cfg(test)]

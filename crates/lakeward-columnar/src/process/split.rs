@@ -47,7 +47,7 @@ fn object(text: &[u8]) -> Option<usize> {
 }
 
 /// Where the string that starts at `start` has its closing quote.
-fn end_of_string(text: &[u8], start: usize) -> Option<usize> {
+pub(super) fn end_of_string(text: &[u8], start: usize) -> Option<usize> {
     let mut at = start + 1;
     loop {
         at += memchr::memchr2(b'"', b'\\', text.get(at..)?)?;

@@ -45,8 +45,10 @@ pub(crate) struct OutputConfig {
     pub(crate) format: FormatName,
     /// Default `zstd` for Parquet, `none` for the rest.
     pub(crate) compression: Option<CompressionName>,
-    /// Firehose's prefix language plus `!{event:<column>}` and
-    /// `!{event:<time column>:<pattern>}`. Default hourly by arrival.
+    /// Firehose's prefix language plus `!{event:<column>}`,
+    /// `!{event:<time column>:<pattern>}` and, for records of files and exports,
+    /// `!{source:file}`, `!{source:stem}` and `!{source:<part of its name>}`.
+    /// Default hourly by arrival.
     pub(crate) path: String,
     /// Where quarantined records go. Default `quarantine/…` hourly by arrival.
     pub(crate) error_path: Option<String>,

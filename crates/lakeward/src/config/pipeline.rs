@@ -58,6 +58,11 @@ pub(crate) struct PipelineConfig {
     /// Which rows are duplicates and are left out. Default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) dedup: Option<DedupConfig>,
+    /// Whether rows say where their record came from, for those of a source of
+    /// files or exports: columns `_file` and `_line`. What a file's name says
+    /// becomes columns in any case. Default false.
+    #[serde(default)]
+    pub(crate) lineage: bool,
     /// What the files look like and where they lie.
     #[serde(default)]
     pub(crate) output: OutputConfig,
@@ -181,6 +186,7 @@ impl PipelineConfig {
             contract: self.schema.contract,
             on_mismatch: self.schema.on_mismatch,
             dedup: self.dedup.as_ref().map(DedupConfig::dedup),
+            lineage: self.lineage,
             ..self.output.shape()
         }
     }

@@ -1,5 +1,6 @@
 //! Batches are built, and what became of every record is as it must be.
 
+mod lineage;
 mod slices;
 
 use std::cell::RefCell;

@@ -37,8 +37,8 @@ pub(super) struct Cell {
 pub(super) struct Cells {
     /// How many expressions.
     width: usize,
-    /// Whether it is a partition key: slashes in its values separate folders.
-    is_key: bool,
+    /// Whether slashes in its values separate folders.
+    has_folders: bool,
     /// For each row, its cell; cells are numbered by first sight.
     of_row: Vec<u32>,
     cells: Vec<Cell>,
@@ -50,10 +50,10 @@ impl Cells {
     /// Evaluates expressions of `column` for every row: those of `patterns`,
     /// or the one without any.
     fn of(asked: Asked<'_>, rows: &RecordBatch, zone: &TimeZone, limit: usize) -> Self {
-        let Asked { column, patterns, is_key } = asked;
+        let Asked { column, patterns, has_folders } = asked;
         let mut cells = Self {
             width: patterns.len().max(1),
-            is_key,
+            has_folders,
             of_row: Vec::with_capacity(rows.num_rows()),
             ..Self::default()
         };
@@ -202,7 +202,7 @@ impl Cells {
                 None => recent.get_or_insert_with(xxhash_rust::xxh3::xxh3_64(text.as_bytes()), text, || {
                     *known.entry(text).or_insert_with(|| {
                         escaped.clear();
-                        let append = if self.is_key { escape::append_folders } else { escape::append };
+                        let append = if self.has_folders { escape::append_folders } else { escape::append };
                         let exact = append(text, limit, &mut escaped);
                         self.intern(std::slice::from_ref(&escaped), exact)
                     })
@@ -253,7 +253,11 @@ pub(super) fn evaluate<'e>(
             asked.column == event.column && asked.patterns.is_empty() == event.pattern.is_none()
         });
         let at = known.unwrap_or_else(|| {
-            columns.push(Asked { column: &event.column, patterns: Vec::new(), is_key: event.key.is_some() });
+            columns.push(Asked {
+                column: &event.column,
+                patterns: Vec::new(),
+                has_folders: event.has_folders(),
+            });
             columns.len() - 1
         });
         let patterns = &mut columns[at].patterns;
@@ -268,7 +272,7 @@ pub(super) fn evaluate<'e>(
 struct Asked<'e> {
     column: &'e str,
     patterns: Vec<&'e Pattern>,
-    is_key: bool,
+    has_folders: bool,
 }
 
 /// Numbers the rows by the combination of their cells, by first sight. `None`

@@ -2,6 +2,20 @@
 
 use super::outcome;
 
+/// Amplitude's times (contract `amplitude-xapi-adobe-warehouses.md`, section
+/// 1.3): a space, six digits, no zone, UTC.
+#[test]
+fn times_of_amplitude() {
+    let sql = "SELECT CAST(event_time AS TIMESTAMP) AS at, date_part('hour', to_timestamp(event_time)) AS hour, \
+        date_trunc('day', CAST(event_time AS TIMESTAMP)) AS day, \
+        CAST(server_upload_time AS TIMESTAMP) - CAST(event_time AS TIMESTAMP) < INTERVAL '4 seconds' AS soon \
+        FROM input";
+    let line =
+        r#"{"event_time":"2020-11-24 09:59:55.977000","server_upload_time":"2020-11-24 09:59:58.880000"}"#;
+    let expect = r#"{"at":"2020-11-24T09:59:55.977","hour":9,"day":"2020-11-24T00:00:00","soon":true}"#;
+    assert_eq!(outcome(sql, line).trim_end(), expect);
+}
+
 /// The lambda of reference system B, in UTC (contract
 /// `aws-and-launchdarkly.md`, section 0).
 #[test]
