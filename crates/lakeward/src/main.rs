@@ -81,6 +81,9 @@ enum Command {
     Ddl(commands::ddl::Ddl),
     /// Print the JSON Schema of the configuration file, or a pipeline's columns.
     Schema(commands::schema::Schema),
+    /// Be an upstream: seeded data and scripted misbehaviour, for trying a
+    /// source without an account.
+    Simulate(commands::simulate::Simulate),
 }
 
 fn main() -> ExitCode {
@@ -132,6 +135,7 @@ async fn run(command: Command, out: &terminal::Output) -> anyhow::Result<exit::C
         Command::Quarantine(quarantine) => quarantine.run(out).await,
         Command::Ddl(ddl) => ddl.run(out).await,
         Command::Schema(schema) => schema.run(out).await,
+        Command::Simulate(simulate) => Box::pin(simulate.run(out)).await,
     }
 }
 
@@ -147,7 +151,7 @@ fn log_to(command: &Command) -> &terminal::LogTo {
 /// Services say what they do; one-shot commands speak when something is wrong.
 fn default_log(command: &Command) -> &'static str {
     match command {
-        Command::Run(_) | Command::Dev(_) => "info",
+        Command::Run(_) | Command::Dev(_) | Command::Simulate(_) => "info",
         _ => "error",
     }
 }

@@ -1,6 +1,7 @@
 //! Where records are pulled from.
 
 pub mod kinesis;
+pub mod objects;
 mod schedule;
 
 pub use schedule::ScheduleConfig;

@@ -15,6 +15,7 @@ pub(crate) mod quarantine;
 pub(crate) mod query;
 pub(crate) mod run;
 pub(crate) mod schema;
+pub(crate) mod simulate;
 pub(crate) mod status;
 pub(crate) mod tail;
 pub(crate) mod target;

@@ -7,6 +7,7 @@ mod config;
 mod local;
 mod reader;
 mod s3;
+pub(crate) mod store;
 
 use std::fmt;
 use std::ops::Range;

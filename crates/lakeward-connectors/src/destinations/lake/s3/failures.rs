@@ -14,6 +14,36 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
 /// The failure for `error`, which came of doing `action` at `address`.
 pub(super) fn of(action: &str, address: &str, error: object_store::Error, reply: &Reply) -> Failure {
+    advised(action, address, error, reply, advice)
+}
+
+/// The same for those who only read.
+pub(crate) fn of_reading(action: &str, address: &str, error: object_store::Error, reply: &Reply) -> Failure {
+    advised(action, address, error, reply, |status, code| match (status, advice(status, code)) {
+        (Some(401 | 403), Some(general)) if general.contains("s3:PutObject") => Some(
+            "the credentials need s3:ListBucket for the bucket and s3:GetObject for what is in it; check the \
+             bucket policy and the KMS key's too",
+        ),
+        (_, general) => general,
+    })
+}
+
+/// The same for stores that are not S3.
+pub(crate) fn of_others(action: &str, address: &str, error: object_store::Error, reply: &Reply) -> Failure {
+    advised(action, address, error, reply, |status, _| match status? {
+        401 | 403 => Some("check the credentials in the environment, and that they may list and read there"),
+        404 => Some("check `url` and `endpoint`"),
+        _ => None,
+    })
+}
+
+fn advised(
+    action: &str,
+    address: &str,
+    error: object_store::Error,
+    reply: &Reply,
+    advice: impl Fn(Option<u16>, &str) -> Option<&'static str>,
+) -> Failure {
     let text = error.to_string();
     let code = tag(&text, "Code").unwrap_or_default().to_string();
     if let Some(missing) = find::<NoCredentials>(&error) {

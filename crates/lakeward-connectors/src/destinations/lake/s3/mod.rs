@@ -10,8 +10,8 @@
 //! Nothing is retried here: the engine has the only retry loop.
 
 mod credentials;
-mod failures;
-mod replies;
+pub(super) mod failures;
+pub(super) mod replies;
 
 use std::fmt;
 use std::ops::Range;
@@ -63,7 +63,7 @@ impl S3 {
 
     /// The bucket alone, with a few more tries when the store fails for a
     /// moment: for reading, which the engine's retry loop has no part in.
-    pub(super) fn for_reading(config: &LakeConfig, bucket: &str) -> Result<AmazonS3, LakeConfigError> {
+    pub(crate) fn for_reading(config: &LakeConfig, bucket: &str) -> Result<AmazonS3, LakeConfigError> {
         let retry = RetryConfig { max_retries: 3, ..RetryConfig::default() };
         builder(config, bucket)
             .with_retry(retry)

@@ -17,17 +17,17 @@ tokio::task_local! {
 
 /// The last bad answer while something was done; empty if there was none.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Reply {
+pub(crate) struct Reply {
     /// The HTTP status, if it was an error.
-    pub(super) status: Option<u16>,
+    pub(crate) status: Option<u16>,
     /// How long the store asked us to wait.
-    pub(super) retry_after: Option<Duration>,
+    pub(crate) retry_after: Option<Duration>,
     /// How the connection failed.
-    pub(super) broken: Option<HttpErrorKind>,
+    pub(crate) broken: Option<HttpErrorKind>,
 }
 
 /// Runs `work` and notes what the store answers meanwhile.
-pub(super) async fn watch<T>(work: impl Future<Output = T>) -> (T, Reply) {
+pub(crate) async fn watch<T>(work: impl Future<Output = T>) -> (T, Reply) {
     REPLY
         .scope(RefCell::default(), async {
             let result = work.await;
@@ -38,7 +38,7 @@ pub(super) async fn watch<T>(work: impl Future<Output = T>) -> (T, Reply) {
 
 /// Makes clients that note what they are answered.
 #[derive(Debug)]
-pub(super) struct WatchedConnector;
+pub(crate) struct WatchedConnector;
 
 impl HttpConnector for WatchedConnector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
