@@ -3,20 +3,10 @@
 import json
 import signal
 import subprocess
-import urllib.error
 import urllib.parse
 import urllib.request
 
 import service
-
-USER = "demo"
-
-
-class Answer:
-    """Status, headers and as much of the body as came."""
-
-    def __init__(self, status, headers, body, broken):
-        self.status, self.headers, self.body, self.broken = status, headers, body, broken
 
 
 class Amplitude:

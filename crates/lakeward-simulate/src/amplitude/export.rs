@@ -17,8 +17,9 @@ use crate::random::Random;
 /// Events of the template that big hours repeat.
 const TEMPLATE_EVENTS: u64 = 512;
 
-/// About the zipped bytes of an event, and of one of a big hour. Measured.
-const ZIPPED_BYTES: u64 = 480;
+/// The zipped bytes of an event on average, measured on hours of 100 to 1,000
+/// events.
+const ZIPPED_BYTES: u64 = 370;
 
 /// What is to be sent, and what is wrong with it.
 #[derive(Debug, Clone, Default)]

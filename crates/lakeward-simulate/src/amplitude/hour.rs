@@ -150,13 +150,15 @@ mod tests {
         {
             assert_eq!(same.parse::<Hour>().unwrap(), hour, "{same}");
         }
-        assert_eq!("2026-03-01".parse::<Hour>().unwrap().plus(5), hour);
+        for day in ["2026-03-01", "20260301"] {
+            assert_eq!(day.parse::<Hour>().unwrap().plus(5), hour);
+        }
         assert_eq!(hour.member(203_138, 627), "203138/203138_2026-03-01_5#627.json.gz");
         assert_eq!("2026-03-01T17".parse::<Hour>().unwrap().member(7, 0), "7/7_2026-03-01_17#0.json.gz");
-        for bad in ["", "2026-02-30", "2026-03-01T24", "20260301T24", "20260301", "yesterday"] {
+        for bad in ["", "2026-02-30", "2026-03-01T24", "20260301T24", "yesterday"] {
             assert!(bad.parse::<Hour>().is_err(), "{bad}");
         }
-        for bad in ["2026-03-01T05", "20260301T5", "20260301T055", "20260301t05", "+2260301T05", "２０２６"]
+        for bad in ["2026-03-01T05", "20260301", "20260301T5", "20260301T055", "20260301t05", "+2260301T05", "２０２６"]
         {
             assert!(Hour::from_export(bad).is_err(), "{bad}");
         }

@@ -23,8 +23,8 @@ pub(super) mod purpose {
 /// in the making keeps in memory.
 const PART_EVENTS_MAX: u64 = 4_000;
 
-/// About the JSON bytes of an event; for splitting big hours.
-pub(super) const EVENT_BYTES: u64 = 2_000;
+/// The JSON bytes of an event on average, measured; for the size of big hours.
+pub(super) const EVENT_BYTES: u64 = 1_805;
 
 /// How many events an hour has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

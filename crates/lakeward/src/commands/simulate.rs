@@ -79,7 +79,7 @@ struct Amplitude {
     #[arg(long, default_value = "2h", value_name = "TIME", value_parser = parse_time)]
     delay: Duration,
     /// Exports of more zipped bytes than this get 400; the size is estimated
-    /// at 480 bytes an event.
+    /// at 370 bytes an event.
     #[arg(long, default_value = "4GB", value_name = "SIZE", value_parser = parse_size)]
     too_large_bytes: u64,
     /// Exports at a time; more get 429.
