@@ -69,6 +69,7 @@ async fn main() {
         clock: Arc::new(SystemClock),
         metrics: None,
         bucket_destination: Arc::new(|bucket| json!({"bucket": bucket})),
+        queries: None,
     };
     let shutdown = CancellationToken::new();
     let running = serve(config, backend, shutdown.clone()).await.unwrap();

@@ -17,10 +17,11 @@ use crate::auth::Gate;
 use crate::body::{self, Budget};
 use crate::config::{ServerConfig, ServerLimits};
 use crate::launchdarkly::{self, EventsDoor};
+use crate::query::QueryDoor;
 use crate::rate::Rate;
 use crate::refusal::Refusal;
 use crate::serve::Backend;
-use crate::{aws, delivery, events, firehose, inspect, kinesis, replay};
+use crate::{aws, delivery, events, firehose, inspect, kinesis, query, replay};
 
 /// What every door needs.
 #[derive(Debug)]
@@ -35,6 +36,7 @@ pub(crate) struct Doors {
     pub(crate) firehose: firehose::Api,
     pub(crate) kinesis: Arc<kinesis::Api>,
     pub(crate) launchdarkly: EventsDoor,
+    pub(crate) queries: QueryDoor,
     metrics: Option<PrometheusHandle>,
     shutdown: CancellationToken,
 }
@@ -46,7 +48,7 @@ impl Doors {
         launchdarkly: EventsDoor,
         shutdown: CancellationToken,
     ) -> Self {
-        let Backend { intake, control, streams, clock, metrics, bucket_destination } = backend;
+        let Backend { intake, control, streams, clock, metrics, bucket_destination, queries } = backend;
         let identity = (config.account_id.clone(), config.region.clone(), config.firehose_strict);
         let firehose = firehose::Api::new(
             identity,
@@ -71,6 +73,7 @@ impl Doors {
             clock,
             control,
             launchdarkly,
+            queries: QueryDoor::new(queries),
             firehose,
             kinesis: Arc::new(kinesis),
             metrics,
@@ -90,6 +93,8 @@ impl Doors {
             .route("/v1/pipelines/{name}/replayed", get(replay::replayed))
             .route("/v1/pipelines/{name}/schemas", get(replay::schemas))
             .route("/v1/batches", get(inspect::batches))
+            .route("/v1/query", post(query::post))
+            .route("/v1/tables", get(query::tables))
             .merge(launchdarkly::routes())
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(ready))

@@ -31,6 +31,7 @@ use crate::config::{ServerConfig, TlsConfig};
 use crate::doors::Doors;
 use crate::firehose::BucketDestination;
 use crate::launchdarkly::{self, EventsDoor};
+use crate::query::Queries;
 
 /// How long a connection may stay open between requests.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
@@ -60,6 +61,8 @@ pub struct Backend {
     pub metrics: Option<PrometheusHandle>,
     /// The destination that a bucket's name stands for.
     pub bucket_destination: BucketDestination,
+    /// What answers SQL on what was delivered, if anything does.
+    pub queries: Option<Arc<dyn Queries>>,
 }
 
 impl fmt::Debug for Backend {

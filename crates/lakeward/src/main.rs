@@ -8,6 +8,7 @@ mod notify;
 mod offline;
 mod preview;
 mod quarantine;
+mod queries;
 mod remote;
 mod service;
 mod sliced;

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use crate::config::{Config, SourceConfig, StreamConfig};
 use crate::exit::{Code, coded};
 use crate::notify::Notify;
+use crate::queries::LakeQueries;
 use crate::remote::Remote;
 use crate::wiring;
 
@@ -105,6 +106,7 @@ impl Service {
                 clock: Arc::new(SystemClock),
                 metrics,
                 bucket_destination: Arc::new(wiring::bucket),
+                queries: Some(Arc::new(LakeQueries::new(engine.control(), config)?)),
             },
             shutdown.clone(),
         )

@@ -10,7 +10,7 @@ use lakeward_engine::{
 use lakeward_model::StreamName;
 use lakeward_model::clock::{SharedClock, SystemClock};
 use lakeward_model::conformance::MemoryDestination;
-use lakeward_server::{Backend, Running, ServerConfig, serve};
+use lakeward_server::{Backend, Queries, Running, ServerConfig, serve};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -35,6 +35,7 @@ pub(crate) struct Setup {
     /// Streams that the configuration names.
     pub(crate) streams: Vec<StreamSpec>,
     pub(crate) clock: SharedClock,
+    pub(crate) queries: Option<Arc<dyn Queries>>,
 }
 
 impl Default for Setup {
@@ -46,6 +47,7 @@ impl Default for Setup {
             age: BatchLimits::default().age,
             streams: Vec::new(),
             clock: Arc::new(SystemClock),
+            queries: None,
         }
     }
 }
@@ -113,6 +115,7 @@ pub(crate) async fn start(dir: &std::path::Path, setup: Setup) -> Server {
         clock: setup.clock,
         metrics: None,
         bucket_destination: Arc::new(|bucket| json!({"type": "lake", "url": format!("s3://{bucket}/")})),
+        queries: setup.queries,
     };
     let control = engine.control();
     let shutdown = CancellationToken::new();

@@ -12,6 +12,7 @@ mod kinesis_retention;
 mod launchdarkly;
 mod processors;
 mod puts;
+mod queries;
 mod replays;
 mod resharding;
 mod retention;

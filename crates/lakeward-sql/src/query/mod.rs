@@ -12,6 +12,7 @@
 //! Names are taken as they are written: nothing is folded to lower case, since
 //! two JSON keys that differ only in case are two columns.
 
+mod arrow_stream;
 mod error;
 mod files;
 mod inflate;
@@ -29,6 +30,7 @@ use lakeward_model::LakePath;
 use object_store::ObjectStore;
 use object_store::path::Path;
 
+pub use arrow_stream::ArrowStream;
 pub use error::QueryError;
 pub use rows::{Column, Rows};
 pub use session::{Answer, Session};

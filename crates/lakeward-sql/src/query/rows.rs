@@ -91,6 +91,10 @@ impl Rows {
         RecordBatch::try_new_with_options(schema, columns, &options).map(Self).map_err(failed)
     }
 
+    pub(super) fn batch(&self) -> &RecordBatch {
+        &self.0
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {

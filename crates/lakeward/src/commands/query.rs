@@ -50,7 +50,7 @@ fn parse_size(text: &str) -> Result<usize, String> {
 }
 
 /// A pipeline's table, with what people want to know of it.
-struct Listed {
+pub(crate) struct Listed {
     name: String,
     files: u64,
     rows: u64,
@@ -62,7 +62,7 @@ impl Query {
         let config = self.target.config()?;
         // The state directory is let go before the query runs: a long one must
         // not keep the service from starting.
-        let tables = tables(&config).await?;
+        let tables = tables(&Inspected::open(&config)?, &config).await?;
         let mut session = Session::new(self.memory).map_err(explained)?;
         let listed = add(&mut session, tables);
         let Some(sql) = &self.sql else {
@@ -86,8 +86,7 @@ impl Query {
 }
 
 /// Every pipeline's committed files.
-async fn tables(config: &Config) -> anyhow::Result<Vec<Table>> {
-    let inspected = Inspected::open(config)?;
+pub(crate) async fn tables(inspected: &Inspected, config: &Config) -> anyhow::Result<Vec<Table>> {
     let statuses = inspected.status().await?;
     let batches = inspected.batches().await?;
     let mut tables = Vec::new();
@@ -125,7 +124,7 @@ fn files(batches: &[&BatchRecord]) -> Vec<CommittedFile> {
 }
 
 /// Makes the tables known under their names, and under names without quotes.
-fn add(session: &mut Session, tables: Vec<Table>) -> Vec<Listed> {
+pub(crate) fn add(session: &mut Session, tables: Vec<Table>) -> Vec<Listed> {
     let only_one = tables.len() == 1;
     let mut listed = Vec::new();
     for table in tables {
@@ -148,7 +147,6 @@ fn add(session: &mut Session, tables: Vec<Table>) -> Vec<Listed> {
 
 /// `--tables`.
 async fn list(out: &Output, session: &mut Session, listed: &[Listed]) -> anyhow::Result<Code> {
-    let mut all = Vec::new();
     for table in listed {
         let columns = session.columns(&table.name).await.map_err(explained)?;
         let rows = terminal::plural(table.rows, "row");
@@ -158,6 +156,21 @@ async fn list(out: &Output, session: &mut Session, listed: &[Listed]) -> anyhow:
         for Column { name, holds, .. } in &columns {
             out.say(format!("  {name:width$}  {holds}"));
         }
+    }
+    if out.is_json() {
+        out.json(&described(session, listed).await.map_err(explained)?)?;
+    }
+    Ok(Code::Done)
+}
+
+/// The tables and their columns, for machines.
+pub(crate) async fn described(
+    session: &mut Session,
+    listed: &[Listed],
+) -> Result<serde_json::Value, QueryError> {
+    let mut all = Vec::new();
+    for table in listed {
+        let columns = session.columns(&table.name).await?;
         let columns: Vec<_> =
             columns.iter().map(|c| serde_json::json!({ "name": c.name, "type": c.holds })).collect();
         all.push(serde_json::json!({
@@ -165,10 +178,7 @@ async fn list(out: &Output, session: &mut Session, listed: &[Listed]) -> anyhow:
             "columns": columns,
         }));
     }
-    if out.is_json() {
-        out.json(&serde_json::json!({ "tables": all }))?;
-    }
-    Ok(Code::Done)
+    Ok(serde_json::json!({ "tables": all }))
 }
 
 /// Why an answer was not printed to its end.

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use lakeward_columnar::schema::TableSchema;
-use lakeward_engine::{BatchKey, BatchRecord, PipelineSpec, PipelineStatus, SourceStatus};
+use lakeward_engine::{BatchKey, BatchRecord, Control, PipelineSpec, PipelineStatus, SourceStatus};
 use lakeward_model::{Offset, Timestamp};
 
 use crate::commands::dev;
@@ -72,6 +72,8 @@ pub(crate) enum Inspected {
     Remote(Remote),
     /// None runs; the files are opened.
     Offline(Box<Offline>),
+    /// It is this process.
+    Here(Control),
 }
 
 impl Inspected {
@@ -97,6 +99,7 @@ impl Inspected {
                 remote.get::<ServiceStatus>("/v1/status").await.map(|status| status.pipelines)
             }
             Self::Offline(offline) => offline.status(),
+            Self::Here(control) => Ok(control.status()),
         }
     }
 
@@ -107,6 +110,7 @@ impl Inspected {
                 remote.get::<ServiceStatus>("/v1/status").await.map(|status| status.sources)
             }
             Self::Offline(_) => Ok(Vec::new()),
+            Self::Here(control) => Ok(control.sources()),
         }
     }
 
@@ -118,6 +122,7 @@ impl Inspected {
             let page: Vec<BatchRecord> = match self {
                 Self::Remote(remote) => remote.get(&batches_path(after.as_ref(), BATCHES_AT_ONCE)).await?,
                 Self::Offline(offline) => offline.batches(after.as_ref(), BATCHES_AT_ONCE)?,
+                Self::Here(control) => control.batches(after, BATCHES_AT_ONCE).await?,
             };
             let ended = page.len() < BATCHES_AT_ONCE;
             all.extend(page);
@@ -140,6 +145,7 @@ impl Inspected {
             let page: Vec<BatchRecord> = match self {
                 Self::Remote(remote) => remote.get(&batches_path(after.as_ref(), BATCHES_AT_ONCE)).await?,
                 Self::Offline(offline) => offline.batches(after.as_ref(), BATCHES_AT_ONCE)?,
+                Self::Here(control) => control.batches(after, BATCHES_AT_ONCE).await?,
             };
             let ended =
                 page.len() < BATCHES_AT_ONCE || page.last().is_some_and(|last| last.pipeline != pipeline);
@@ -167,6 +173,7 @@ impl Inspected {
         let next: Vec<BatchRecord> = match self {
             Self::Remote(remote) => remote.get(&batches_path(Some(&before), 1)).await?,
             Self::Offline(offline) => offline.batches(Some(&before), 1)?,
+            Self::Here(control) => control.batches(Some(before), 1).await?,
         };
         Ok(next.into_iter().find(|batch| batch.pipeline == pipeline && batch.replay == Some(replay)))
     }
@@ -176,6 +183,7 @@ impl Inspected {
         match self {
             Self::Remote(remote) => remote.get(&format!("{}/schemas", pipeline_path(pipeline))).await,
             Self::Offline(offline) => offline.schema_versions(pipeline),
+            Self::Here(control) => Ok(control.schema_versions(pipeline).await?),
         }
     }
 
@@ -193,6 +201,7 @@ impl Inspected {
         let made: Vec<PipelineSpec> = match self {
             Self::Remote(remote) => remote.get("/v1/pipelines").await?,
             Self::Offline(offline) => offline.made()?,
+            Self::Here(control) => control.list_made(),
         };
         for spec in made {
             if !all.iter().any(|known| known.name == spec.name) {

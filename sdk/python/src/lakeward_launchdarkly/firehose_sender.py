@@ -84,7 +84,7 @@ def _default_client() -> Any:
     try:
         import boto3
     except ImportError as error:
-        raise RuntimeError("pip install 'lakeward-launchdarkly[firehose]'") from error
+        raise RuntimeError("pip install 'lakeward[firehose]'") from error
     return boto3.client("firehose")
 
 

@@ -29,6 +29,7 @@ impl Inspected {
                     remote.get(&format!("{path}/replayed?{query}")).await?
                 }
                 Self::Offline(offline) => offline.replayed(pipeline, source, from, OFFSETS_AT_ONCE)?,
+                Self::Here(control) => control.replayed(pipeline, source, from, OFFSETS_AT_ONCE).await?,
             };
             let ended = page.len() < OFFSETS_AT_ONCE || page.last().is_some_and(|last| *last >= span.to);
             from = page.last().map_or(from, |last| last.plus(1));
@@ -52,6 +53,7 @@ impl Inspected {
                 remote.post(&format!("{}/replay", pipeline_path(pipeline)), &body).await
             }
             Self::Offline(offline) => offline.replay(pipeline, records),
+            Self::Here(control) => Ok(control.replay(pipeline, records.to_vec()).await?),
         }
     }
 }
