@@ -258,7 +258,7 @@ impl Amplitude {
             "  sources:\n    - type: amplitude\n      name: amplitude\n      stream: amplitude-events\n      \
              endpoint: {url}\n      api_key: {api_key}\n      secret_key: {secret_key}\n      \
              from: {from}\n  pipelines:\n    - name: amplitude\n      stream: amplitude-events\n      \
-             dedup: {{ key: [uuid] }}\n      output: {{ format: parquet, path: \"events/day=!{{event:event_time:yyyy-MM-dd}}/\" }}\n      \
+             dedup: {{ key: [uuid], window: 30d }}\n      output: {{ format: parquet, path: \"events/day=!{{event:event_time:yyyy-MM-dd}}/\" }}\n      \
              destination: {{ type: lake, url: ./lake }}"
         ));
         out.say("See what there is, and what was asked:");
