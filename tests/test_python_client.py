@@ -37,7 +37,7 @@ def test_rows_come_as_what_is_wanted(running, tmp_path):
     import pyarrow
 
     lake = lakeward.Client(config=tmp_path / "lakeward.yaml")
-    found = lake.query("SELECT n, who, \"at\", deep['x'] AS x FROM events ORDER BY n")
+    found = lake.query("SELECT n, who, to_timestamp(\"at\") AS at, deep['x'] AS x FROM events ORDER BY n")
     frame = found.to_pandas()
     assert list(frame["n"]) == [1, 2, 3] and list(frame["who"].fillna("?")) == ["a", "?", "c"]
     table = found.to_arrow()
@@ -52,6 +52,14 @@ def test_rows_come_as_what_is_wanted(running, tmp_path):
     tables = lake.tables()
     assert set(tables) == {"events", "my-others"} and tables["events"].rows == 3
     assert {column["name"] for column in tables["events"].columns} >= {"n", "who", "at", "deep"}
+
+
+def test_json_and_times_are_what_python_knows(running, tmp_path):
+    for line in (b'{"n":1}\n', b'{"n":"x"}\n'):
+        assert running.records("my-others", line)[0] == 200
+        running.wait_until_delivered()
+    found = lakeward.Client(config=tmp_path / "lakeward.yaml").query("SELECT _rescued FROM my_others ORDER BY n")
+    assert [value and json.loads(value) for value in found.to_pandas()["_rescued"]] == [None, {"n": "x"}]
 
 
 def test_large_answers_come_whole(running, tmp_path):
