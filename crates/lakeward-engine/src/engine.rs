@@ -142,6 +142,19 @@ impl Engine {
         configured: Vec<PipelineSpec>,
     ) -> Result<Self, OpenEngineError> {
         let lock = StateLock::take(&options.state)?;
+        Self::open_locked(lock, options, configured).await
+    }
+
+    /// The same with the state's lock in hand: for options that may only be made
+    /// by the process that has it, such as sources with folders in the state.
+    ///
+    /// # Errors
+    /// See [`OpenEngineError`].
+    pub async fn open_locked(
+        lock: StateLock,
+        options: EngineOptions,
+        configured: Vec<PipelineSpec>,
+    ) -> Result<Self, OpenEngineError> {
         let journal_dir = options.state.join("journal");
         let retention = Arc::new(Retention::new(options.retention, options.journal.disk_bytes_max));
         let frame_bytes_max = options.journal.frame_bytes_max;

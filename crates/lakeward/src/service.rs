@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakeward_engine::{AutoPipeline, Control, Engine, EngineOptions, Holder, OpenEngineError, StreamSpec};
+use lakeward_engine::{AutoPipeline, Control, Engine, EngineOptions, Holder, OpenEngineError, StateLock, StreamSpec};
 use lakeward_model::clock::SystemClock;
 use lakeward_model::{Secret, ids};
 use lakeward_server::{Backend, ServeError};
@@ -69,6 +69,8 @@ impl Service {
         let of_sources = of_sources.collect::<anyhow::Result<Vec<_>>>()?;
         let is_new = |spec: &StreamSpec| named.iter().all(|known| known.name != spec.name);
         let of_sources: Vec<_> = of_sources.into_iter().filter(is_new).collect();
+        // Before the sources, whose folders in the state are ours then.
+        let lock = StateLock::take(&config.state)?;
         let options = EngineOptions {
             state: config.state.clone(),
             journal: config.journal(),
@@ -82,8 +84,7 @@ impl Service {
         };
         // Before the engine, whose sources count from the first moment.
         let metrics = metrics();
-        let mut engine = Engine::open(options, specs).await.map_err(|error| match error {
-            OpenEngineError::Lock(lock) => anyhow::Error::new(lock),
+        let mut engine = Engine::open_locked(lock, options, specs).await.map_err(|error| match error {
             OpenEngineError::Pipeline { .. } => coded(Code::Configuration, error.to_string()),
             other => anyhow::Error::new(other),
         })?;

@@ -1,7 +1,9 @@
 //! The connectors against real folders, servers and processes.
 
+mod amplitude;
 mod functions;
 mod glue;
 mod kinesis;
 mod local;
+mod objects;
 mod s3;

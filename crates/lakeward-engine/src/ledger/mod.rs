@@ -16,16 +16,16 @@
 //! | `batches`   | pipeline, incarnation or replay, first offset | [`BatchRecord`] |
 //! | `replays`, `replay_records`, `replayed` | see [`replays`] | |
 //! | `catalog`, `commits` | see [`catalog`] | |
+//! | `slice_counts`, `batch_slices` | see [`slice_counts`] | |
 //! | `slices`, `slice_totals`, `looks` | see [`slices`] | |
 //! | `runs`, `run_slices` | see [`runs`] | |
-//! | `slice_counts`, `batch_slices` | see [`slice_counts`] | |
 
 pub mod catalog;
 mod entries;
 mod replays;
+mod slice_counts;
 pub mod runs;
 pub mod slices;
-mod slice_counts;
 
 use std::ops::Bound;
 use std::path::Path;
@@ -133,9 +133,9 @@ impl Ledger {
         write.open_table(SCHEMA_VERSIONS)?;
         replays::make_tables(&write)?;
         catalog::make_tables(&write)?;
+        slice_counts::make_tables(&write)?;
         slices::make_tables(&write)?;
         runs::make_tables(&write)?;
-        slice_counts::make_tables(&write)?;
         write.commit()?;
         Ok(Self { database })
     }

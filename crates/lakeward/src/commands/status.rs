@@ -103,7 +103,8 @@ fn catalog(status: &PipelineStatus) -> Vec<String> {
 
 /// The sources' numbers as a table.
 fn source_table(all: &[SourceStatus]) -> comfy_table::Table {
-    let mut table = terminal::table(&["source", "stream", "records", "behind", "state", "last error"]);
+    let head = ["source", "stream", "records", "behind", "state", "slices", "next look", "last error"];
+    let mut table = terminal::table(&head);
     for status in all {
         let behind =
             status.behind_ms.map(|ms| terminal::seconds(std::time::Duration::from_millis(ms).as_secs_f64()));
@@ -122,8 +123,26 @@ fn source_table(all: &[SourceStatus]) -> comfy_table::Table {
             right(terminal::count(status.records)),
             right(behind.unwrap_or_default()),
             comfy_table::Cell::new(state),
+            comfy_table::Cell::new(slices(status)),
+            comfy_table::Cell::new(next_look(status)),
             comfy_table::Cell::new(status.last_error.as_deref().unwrap_or_default()),
         ]);
     }
     table
+}
+
+/// How many slices of a source are in which state, if it has any.
+fn slices(status: &SourceStatus) -> String {
+    let Some(slices) = status.slices else { return String::new() };
+    let parts = [(slices.taken, "taken"), (slices.open, "open"), (slices.set_aside, "set aside")];
+    let told = parts.iter().enumerate().filter(|(at, (n, _))| *at == 0 || *n > 0);
+    told.map(|(_, (n, what))| format!("{} {what}", terminal::count(*n))).collect::<Vec<_>>().join(", ")
+}
+
+/// When a source looks for what is new by itself.
+fn next_look(status: &SourceStatus) -> String {
+    match status.slices {
+        None => String::new(),
+        Some(slices) => slices.next_look.map_or_else(|| String::from("when asked"), terminal::instant),
+    }
 }

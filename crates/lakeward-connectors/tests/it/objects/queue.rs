@@ -1,0 +1,113 @@
+//! Notifications of a queue.
+
+use std::time::Duration;
+
+use lakeward_connectors::sources::objects::{NotificationsConfig, ObjectsConfig, SqsAnnouncements};
+use lakeward_model::{Announcements, FailureKind, SlicedSource, Wanted};
+use serde_json::{Value, json};
+
+use super::server::{Server, etag};
+use super::{list, open};
+
+fn config(server: &Server) -> ObjectsConfig {
+    let notifications = NotificationsConfig {
+        queue_url: format!("{}/1/q", server.address),
+        endpoint: None,
+        region: None,
+        wait: Duration::ZERO,
+        visibility: Duration::from_secs(30),
+    };
+    ObjectsConfig {
+        url: "s3://b/in/".into(),
+        glob: "**/*.jsonl".into(),
+        notifications: Some(notifications),
+        ..server.config()
+    }
+}
+
+fn created(key: &str, about: &Value) -> Value {
+    let mut object = about.clone();
+    object["key"] = json!(key);
+    json!({"Records": [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put",
+        "eventTime": "2026-03-01T05:00:00.000Z", "s3": {"bucket": {"name": "b"}, "object": object}}]})
+}
+
+#[tokio::test]
+async fn an_announcement_is_the_slice_that_is_listed() {
+    let server = Server::start().await;
+    server.put("in/a b/ä+1.jsonl", "{}\n");
+    server.put("in/other.txt", "{}\n");
+    server.put("elsewhere/x.jsonl", "{}\n");
+    let config = config(&server);
+    let (source, _spool) = open(&config);
+    let listed = list(&source, &Wanted::default()).await;
+    let about = json!({"size": 3, "eTag": etag(b"{}\n")});
+    server.send(&created("in/a+b/%C3%A4%2B1.jsonl", &about));
+    // Without an etag the store is asked.
+    server.send(&created("in/a+b/%C3%A4%2B1.jsonl", &json!({})));
+    server.send(&json!({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b"}));
+    server.send(&created("in/other.txt", &about));
+    server.send(&created("elsewhere/x.jsonl", &about));
+    server.send(&created("in/not-there.jsonl", &json!({})));
+    server.send(&json!({"hello": "world"}));
+    let mut queue = SqsAnnouncements::open(&config, &source).expect("it opens").expect("a queue");
+    let announced = queue.next().await.expect("announced");
+    assert_eq!(announced.len(), 6);
+    assert_eq!(announced[0].slices, listed);
+    assert_eq!(announced[1].slices, listed);
+    assert!(announced[2..].iter().all(|announcement| announcement.slices.is_empty()));
+    assert_eq!(queue.unreadable(), 1);
+    assert!(queue.next().await.expect("asked").is_empty());
+    assert!(server.state().deleted.is_empty(), "nothing is deleted before it is done");
+    let numbers: Vec<u64> = announced.iter().map(|announcement| announcement.number).collect();
+    queue.done(&numbers[1..]).await.expect("deleted");
+    assert_eq!(server.state().deleted, ["r1", "r2", "r3", "r4", "r5"]);
+    queue.done(&numbers).await.expect("deleted");
+    // What was not understood stays.
+    assert_eq!(server.state().queue.len(), 1);
+    assert_eq!(server.state().deleted.len(), 6);
+}
+
+#[tokio::test]
+async fn what_is_held_stays_hidden() {
+    let server = Server::start().await;
+    let mut config = config(&server);
+    let (source, _spool) = open(&config);
+    for n in 0..3 {
+        server.send(&created(&format!("in/{n}.jsonl"), &json!({"size": 3, "eTag": "e"})));
+    }
+    // Shorter than what may be configured, so that the test need not wait.
+    config.notifications.as_mut().expect("a queue").visibility = Duration::from_secs(2);
+    let mut queue = SqsAnnouncements::open(&config, &source).expect("it opens").expect("a queue");
+    let announced = queue.next().await.expect("announced");
+    queue.done(&[announced[0].number]).await.expect("deleted");
+    let twice = async {
+        while server.state().hidden.len() < 4 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), twice).await.expect("hidden again and again");
+    let hidden = server.state().hidden.clone();
+    assert_eq!(hidden[..2], [(String::from("r1"), 2), (String::from("r2"), 2)]);
+    assert_eq!(hidden[..2], hidden[2..4]);
+}
+
+#[tokio::test]
+async fn bad_answers_of_the_queue_say_what_to_check() {
+    let server = Server::start().await;
+    let config = config(&server);
+    let (source, _spool) = open(&config);
+    let mut queue = SqsAnnouncements::open(&config, &source).expect("it opens").expect("a queue");
+    let gone = (400, r#"{"__type": "com.amazonaws.sqs#QueueDoesNotExist", "message": "no"}"#);
+    let denied = (403, r#"{"__type": "com.amazon.coral.service#AccessDeniedException", "Message": "no"}"#);
+    for (answer, expect) in [(gone, "queue_url"), (denied, "sqs:ReceiveMessage")] {
+        server.state().instead.push_back(answer);
+        let failure = queue.next().await.expect_err("refused");
+        assert!(failure.kind == FailureKind::Refused && failure.message.contains(expect), "{failure}");
+    }
+    server.send(&created("in/a.jsonl", &json!({})));
+    server.state().instead.push_back((500, ""));
+    assert_eq!(queue.next().await.expect_err("a fault").kind, FailureKind::Unknown);
+    assert_eq!(queue.next().await.expect("it goes on").len(), 1);
+    assert!(source.dates().contains("last change"));
+}
