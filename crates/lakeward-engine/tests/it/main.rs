@@ -9,5 +9,7 @@ mod pipelines;
 mod recovery;
 mod replays;
 mod slice_counts;
+mod slices;
+mod slices_runs;
 mod sources;
 mod streams;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lakeward_engine::{
-    BatchLimits, Connectors, Control, Engine, EngineOptions, Opened, PipelineSpec, StreamSpec,
+    BatchLimits, Connectors, Control, Engine, EngineOptions, Opened, PipelineSpec, SlicedSpec, StreamSpec,
 };
 use lakeward_model::StreamName;
 use lakeward_model::clock::{SharedClock, SystemClock};
@@ -36,6 +36,8 @@ pub(crate) struct Setup {
     pub(crate) streams: Vec<StreamSpec>,
     pub(crate) clock: SharedClock,
     pub(crate) queries: Option<Arc<dyn Queries>>,
+    /// Sources whose records come in slices.
+    pub(crate) sliced: Vec<SlicedSpec>,
 }
 
 impl Default for Setup {
@@ -48,6 +50,7 @@ impl Default for Setup {
             streams: Vec::new(),
             clock: Arc::new(SystemClock),
             queries: None,
+            sliced: Vec::new(),
         }
     }
 }
@@ -85,7 +88,7 @@ pub(crate) async fn start(dir: &std::path::Path, setup: Setup) -> Server {
         retention: Duration::from_secs(3600),
         streams: setup.streams,
         sources: Vec::new(),
-        sliced: Vec::new(),
+        sliced: setup.sliced,
         clock: Arc::clone(&setup.clock),
         connectors: Connectors {
             destination: Arc::new(|_| {

@@ -16,5 +16,6 @@ mod queries;
 mod replays;
 mod resharding;
 mod retention;
+mod slices;
 mod streams;
 mod subscriptions;
