@@ -37,12 +37,12 @@ class Service:
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._log,
             cwd=pathlib.Path(config).resolve().parent, start_new_session=True,
         )
-        line = self._first_line(timeout)
-        try:
-            self.url = json.loads(line)["listening"]
-        except (ValueError, KeyError, TypeError):
+        said = _members(self._first_line(timeout))
+        if "listening" not in said:
             self.stop(1.0)
-            raise NotRunning(f"`lakeward run -c {config}` did not start:\n{self.log()}") from None
+            why = said.get("error") or self.log() or f"it said nothing within {timeout} s"
+            raise NotRunning(f"`lakeward run -c {config}` did not start:\n{why}")
+        self.url = said["listening"]
 
     def _first_line(self, timeout: float) -> bytes:
         lines = []
@@ -73,3 +73,11 @@ class Service:
                 self._process.kill()
                 self._process.wait()
         self._process.stdout.close()
+
+
+def _members(line: bytes) -> dict:
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
