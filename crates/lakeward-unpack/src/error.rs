@@ -79,7 +79,9 @@ impl Fault {
                 None => UnpackError::Corrupt { member, at, problem: error.to_string() },
             },
             Self::Broken(problem) => UnpackError::Corrupt { member, at, problem },
-            Self::Limit(limit, problem) => UnpackError::Limit { member, limit, problem: format!("{at}: {problem}") },
+            Self::Limit(limit, problem) => {
+                UnpackError::Limit { member, limit, problem: format!("{at}: {problem}") }
+            }
             Self::NeedsFile(packing) => UnpackError::NeedsFile(packing),
         }
     }

@@ -49,7 +49,10 @@ fn next_member(mut packed: Window) -> io::Result<Option<GzDecoder<Window>>> {
         }
         let zeros = held.iter().take_while(|byte| **byte == 0).count();
         if zeros < held.len() && (padded || zeros > 0) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "there is something behind the end of the gzip data"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "there is something behind the end of the gzip data",
+            ));
         }
         if zeros == 0 {
             return Ok(Some(GzDecoder::new(packed)));

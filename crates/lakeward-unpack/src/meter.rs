@@ -59,7 +59,8 @@ impl Meter {
         let (limit, problem) = if unpacked > self.unpacked_bytes_max {
             ("unpacked_bytes_max", format!("it unpacks to more than {} bytes", self.unpacked_bytes_max))
         } else if look_at_ratio && unpacked > RATIO_FROM && unpacked / packed > self.ratio_max {
-            let problem = format!("it unpacks to more than {} times its size ({packed} bytes so far)", self.ratio_max);
+            let problem =
+                format!("it unpacks to more than {} times its size ({packed} bytes so far)", self.ratio_max);
             ("ratio_max", problem)
         } else {
             return Ok(());

@@ -95,7 +95,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { record_bytes_max: 16 << 20, unpacked_bytes_max: 1 << 40, ratio_max: 1000, members_max: 1_000_000 }
+        Self {
+            record_bytes_max: 16 << 20,
+            unpacked_bytes_max: 1 << 40,
+            ratio_max: 1000,
+            members_max: 1_000_000,
+        }
     }
 }
 

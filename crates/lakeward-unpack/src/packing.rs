@@ -55,14 +55,19 @@ pub(crate) fn not_text(head: &[u8]) -> Option<&'static str> {
         return Some("it is a tar archive, which cannot be read");
     }
     // A whole file that is the beginning of one of the magic numbers.
-    if matches!(head, b"P" | b"PK" | b"PK\x03" | b"PK\x05" | b"PAR" | b"PA" | b"(" | b"\x28\xb5" | b"\x28\xb5\x2f") {
+    if matches!(
+        head,
+        b"P" | b"PK" | b"PK\x03" | b"PK\x05" | b"PAR" | b"PA" | b"(" | b"\x28\xb5" | b"\x28\xb5\x2f"
+    ) {
         return Some("it is cut off within its first 4 bytes");
     }
-    let first = &head[..head.len().min(16)];
+    // Where magic numbers stand. What comes behind may be one bad record.
+    let start = |length: usize| &head[..head.len().min(length)];
     let control = |byte: &u8| *byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r' | 0x1e);
-    let utf8 = std::str::from_utf8(first).map_or_else(|e| e.error_len().is_none(), |_| true);
-    (first.iter().any(control) || !utf8)
-        .then_some("its first bytes are neither text nor those of a packing that can be read (zip, gzip, zstd, Parquet)")
+    let utf8 = std::str::from_utf8(start(4)).map_or_else(|e| e.error_len().is_none(), |_| true);
+    (start(8).iter().any(control) || !utf8).then_some(
+        "its first bytes are neither text nor those of a packing that can be read (zip, gzip, zstd, Parquet)",
+    )
 }
 
 /// Whether a name promises that something is around the records. A file of

@@ -84,7 +84,10 @@ struct Way {
 
 impl fmt::Debug for Unpacking {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Unpacking").field("options", &self.options).field("meter", &self.meter).finish_non_exhaustive()
+        f.debug_struct("Unpacking")
+            .field("options", &self.options)
+            .field("meter", &self.meter)
+            .finish_non_exhaustive()
     }
 }
 
@@ -97,7 +100,12 @@ impl Unpacking {
     ///
     /// # Errors
     /// See [`UnpackError`].
-    pub fn open(input: Input, name: &str, options: &Options, resume: Option<&Place>) -> Result<Self, UnpackError> {
+    pub fn open(
+        input: Input,
+        name: &str,
+        options: &Options,
+        resume: Option<&Place>,
+    ) -> Result<Self, UnpackError> {
         Self::start(options, resume, |unpacking| match input {
             Input::Stream(reader) => {
                 let window = Window::new(Source { reader, meter: Arc::clone(&unpacking.meter) });
@@ -219,7 +227,9 @@ impl Unpacking {
         let start = plain.map_or(0, |(byte, _)| byte);
         let length = file.metadata().inspect_err(|_| self.meter.fail())?.len();
         if start > length {
-            return Err(Fault::Broken(format!("it has {length} bytes, and {start} of them were read before")));
+            return Err(Fault::Broken(format!(
+                "it has {length} bytes, and {start} of them were read before"
+            )));
         }
         file.seek(SeekFrom::Start(start)).inspect_err(|_| self.meter.fail())?;
         let meter = Arc::clone(&self.meter);
@@ -292,7 +302,10 @@ impl Unpacking {
         if packing == Packing::Zip {
             let archive = Archive::of(bulk, &self.options.limits)?;
             let members = archive.members().iter().enumerate();
-            let order = members.filter(|(_, member)| !is_of_macos(&member.name)).map(|(position, _)| position).collect();
+            let order = members
+                .filter(|(_, member)| !is_of_macos(&member.name))
+                .map(|(position, _)| position)
+                .collect();
             let prefix = way.member.map(|name| format!("{name}/")).unwrap_or_default();
             return self.enter(Open { archive, order, opened: 0, depth, prefix });
         }
@@ -437,7 +450,13 @@ impl Leaf {
         };
         let plain = self.plain && line.is_some();
         let after = Place { members: self.members.clone(), read, line, plain };
-        Block { member: self.member.clone(), data: filling.data, ends: filling.ends, lines: filling.lines, after }
+        Block {
+            member: self.member.clone(),
+            data: filling.data,
+            ends: filling.ends,
+            lines: filling.lines,
+            after,
+        }
     }
 
     /// Where reading stands, for people.
@@ -457,7 +476,9 @@ fn is_of_macos(name: &str) -> bool {
 /// Takes a file that has to be seeked in out of the layers around it.
 fn in_memory(mut window: Window, packing: Packing) -> Result<Bulk, Fault> {
     if window.peek(INNER_MAX + 1)?.len() > INNER_MAX {
-        let problem = format!("there is a {packing:?} file of more than {INNER_MAX} bytes in it, packed once more; unpack it first");
+        let problem = format!(
+            "there is a {packing:?} file of more than {INNER_MAX} bytes in it, packed once more; unpack it first"
+        );
         return Err(Fault::Broken(problem));
     }
     Ok(Bulk::Memory(window.into_held().into()))

@@ -42,7 +42,8 @@ impl Window {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         }
-        if self.end == self.buffer.len() {
+        // Reads of a few bytes each would be slow.
+        if self.buffer.len() - self.end <= self.buffer.len() / 4 {
             let held = self.end - self.start;
             self.buffer.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, held);

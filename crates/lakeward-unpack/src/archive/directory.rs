@@ -32,7 +32,8 @@ impl Archive {
     pub(crate) fn of(bulk: Bulk, limits: &Limits) -> Result<Self, Fault> {
         let directory = find(&bulk)?;
         if directory.members > limits.members_max as u64 {
-            let problem = format!("the zip has {} members, more than {}", directory.members, limits.members_max);
+            let problem =
+                format!("the zip has {} members, more than {}", directory.members, limits.members_max);
             return Err(Fault::Limit("members_max", problem));
         }
         if directory.end - directory.at > DIRECTORY_MAX {

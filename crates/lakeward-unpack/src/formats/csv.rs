@@ -95,7 +95,9 @@ impl Rows {
         }
         // The end was swallowed by a field.
         if !read || self.row.as_slice().trim_ascii_end().ends_with(tail) {
-            return Err(Fault::Broken(format!("a quoted field is not closed, in the row that starts in line {line}")));
+            return Err(Fault::Broken(format!(
+                "a quoted field is not closed, in the row that starts in line {line}"
+            )));
         }
         Ok(true)
     }
@@ -133,7 +135,9 @@ impl Rows {
     /// Writes the row as JSON, or as itself if it is no such thing.
     fn write(&mut self) -> Result<(), Fault> {
         self.json.clear();
-        if self.row.len() != self.keys.len() || self.row.iter().any(|field| std::str::from_utf8(field).is_err()) {
+        if self.row.len() != self.keys.len()
+            || self.row.iter().any(|field| std::str::from_utf8(field).is_err())
+        {
             let mut writer = csv::WriterBuilder::new()
                 .delimiter(self.options.delimiter)
                 .flexible(true)

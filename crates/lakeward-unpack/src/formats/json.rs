@@ -38,7 +38,9 @@ impl Scan {
                 b'"' => self.in_string = true,
                 b'{' | b'[' if self.depth == 0 && !first => return Some(self.at),
                 b'{' | b'[' => self.depth += 1,
-                b'}' | b']' | b',' | b' ' | b'\t' | b'\n' | b'\r' | 0x1e if self.depth == 0 => return Some(self.at),
+                b'}' | b']' | b',' | b' ' | b'\t' | b'\n' | b'\r' | 0x1e if self.depth == 0 => {
+                    return Some(self.at);
+                }
                 b'}' | b']' => {
                     self.depth -= 1;
                     if self.depth == 0 {
@@ -122,7 +124,8 @@ impl Documents {
                 (b']', Around::FirstElement | Around::BehindElement) => Around::Documents,
                 (b',', Around::BehindElement) => Around::Element,
                 (b',' | b':' | b'}' | b']' | 0x1e, _) | (_, Around::BehindElement) => {
-                    let problem = format!("there is `{}` where no JSON has it", char::from(byte).escape_default());
+                    let problem =
+                        format!("there is `{}` where no JSON has it", char::from(byte).escape_default());
                     return Err(Fault::Broken(problem));
                 }
                 _ => return Ok(true),
@@ -149,7 +152,9 @@ impl Records for Documents {
             }
             if !self.window.more()? {
                 let Scan { at, depth: 0, in_string: false, .. } = self.scan else {
-                    return Err(Fault::Broken("it is cut off: an object, an array or a string is not closed".into()));
+                    return Err(Fault::Broken(
+                        "it is cut off: an object, an array or a string is not closed".into(),
+                    ));
                 };
                 break at;
             }
@@ -193,6 +198,8 @@ pub(crate) fn looks_like_documents(head: &[u8]) -> bool {
         // As Firehose writes it: one behind the other.
         Some(length) => matches!(line[length..].trim_ascii_start().first(), Some(b'{' | b'[')),
         // As people write it: over several lines.
-        None => line_end.is_some() && !scan.in_string && matches!(line.last(), Some(b'{' | b'[' | b',' | b':')),
+        None => {
+            line_end.is_some() && !scan.in_string && matches!(line.last(), Some(b'{' | b'[' | b',' | b':'))
+        }
     }
 }

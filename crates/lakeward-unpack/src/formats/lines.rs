@@ -80,7 +80,9 @@ impl Records for Lines {
             };
             match content(line) {
                 None => self.pass_bytes(whole),
-                Some(length) if length > self.record_bytes_max => return Err(too_large(self.record_bytes_max)),
+                Some(length) if length > self.record_bytes_max => {
+                    return Err(too_large(self.record_bytes_max));
+                }
                 Some(length) => self.found = Some((length, whole)),
             }
         }

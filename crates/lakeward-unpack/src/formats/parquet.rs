@@ -42,7 +42,8 @@ impl ChunkReader for Bulk {
             Self::Memory(bytes) => {
                 let start = usize::try_from(start).unwrap_or(usize::MAX);
                 let end = start.checked_add(length).filter(|end| *end <= bytes.len());
-                end.map(|end| bytes.slice(start..end)).ok_or_else(|| ParquetError::EOF("it ends too early".into()))
+                end.map(|end| bytes.slice(start..end))
+                    .ok_or_else(|| ParquetError::EOF("it ends too early".into()))
             }
         }
     }
@@ -67,14 +68,19 @@ pub(crate) struct Table {
 
 impl Table {
     /// The rows behind the first `skip` ones.
-    pub(crate) fn open(bulk: Bulk, skip: u64, record_bytes_max: usize, meter: &Arc<Meter>) -> Result<Self, Fault> {
-        let builder = ParquetRecordBatchReaderBuilder::try_new(bulk).map_err(broken)?;
+    pub(crate) fn open(
+        bulk: Bulk,
+        skip: u64,
+        record_bytes_max: usize,
+        meter: &Arc<Meter>,
+    ) -> Result<Self, Fault> {
+        let builder = guarded(|| ParquetRecordBatchReaderBuilder::try_new(bulk).map_err(broken))?;
         let rows = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
         if skip > rows {
             return Err(Fault::Broken(format!("it has {rows} rows, and {skip} of them were read before")));
         }
         let skipped = usize::try_from(skip).unwrap_or(usize::MAX);
-        let batches = builder.with_batch_size(ROWS).with_offset(skipped).build().map_err(broken)?;
+        let batches = guarded(|| builder.with_batch_size(ROWS).with_offset(skipped).build().map_err(broken))?;
         Ok(Self {
             batches,
             batch: None,
@@ -91,9 +97,9 @@ impl Table {
     fn write(&mut self) -> Result<bool, Fault> {
         let (batch, written) = match self.batch.take() {
             Some((batch, written)) if written < batch.num_rows() => (batch, written),
-            _ => match self.batches.next() {
+            _ => match guarded(|| self.batches.next().transpose().map_err(unreadable))? {
                 None => return Ok(false),
-                Some(batch) => (batch.map_err(unreadable)?, 0),
+                Some(batch) => (batch, 0),
             },
         };
         let rows = batch.num_rows();
@@ -116,7 +122,9 @@ impl Records for Table {
     fn find(&mut self) -> Result<bool, Fault> {
         while self.found.is_none() {
             match memchr(b'\n', &self.text[self.at..]) {
-                Some(length) if length > self.record_bytes_max => return Err(too_large(self.record_bytes_max)),
+                Some(length) if length > self.record_bytes_max => {
+                    return Err(too_large(self.record_bytes_max));
+                }
                 Some(length) => self.found = Some(length),
                 None if !self.write()? => return Ok(false),
                 None => {}
@@ -135,6 +143,15 @@ impl Records for Table {
             self.number += 1;
         }
     }
+}
+
+/// Runs the library's decoder, which panics on some damaged pages. That is an
+/// error where panics unwind; in a build with `panic = "abort"` nothing can be
+/// done about it here.
+fn guarded<T>(decode: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    // Nothing that it touched is used after an error.
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode))
+        .unwrap_or_else(|_| Err(Fault::Broken("the Parquet file is damaged: its decoder gave up".into())))
 }
 
 fn broken(error: ParquetError) -> Fault {

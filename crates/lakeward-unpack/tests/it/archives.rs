@@ -32,7 +32,8 @@ fn members_are_read_in_the_directorys_order() {
         ];
         assert_eq!(read(&bytes, "export").unwrap(), expected);
         let archive = Archive::open(file(&bytes), &Limits::default()).unwrap();
-        let named: Vec<(usize, &str)> = archive.members().iter().map(|m| (m.index, m.name.as_str())).collect();
+        let named: Vec<(usize, &str)> =
+            archive.members().iter().map(|m| (m.index, m.name.as_str())).collect();
         assert_eq!(named.len(), 5, "the folder is no member");
         assert_eq!(named[0], (1, "203138/203138_2020-11-24_9#627.json.gz"));
         assert_eq!(archive.members()[0].unpacked, gzipped.len() as u64);
@@ -87,7 +88,7 @@ fn zip64_and_streamed_members_are_read() {
 #[test]
 fn comments_are_passed_and_other_ends_are_not_taken_for_the_end() {
     let mut writer = zip::ZipWriter::new(Cursor::new(zip(&[])));
-    writer.set_comment("PK\u{5}\u{6} is how a directory ends");
+    writer.set_comment("PK\u{5}\u{6} is how a directory ends").unwrap();
     writer.start_file("a", SimpleFileOptions::default()).unwrap();
     writer.write_all(b"{}").unwrap();
     let bytes = writer.finish().unwrap().into_inner();
@@ -97,7 +98,10 @@ fn comments_are_passed_and_other_ends_are_not_taken_for_the_end() {
     let outer = stored(&[("inner.zip", &inner), ("b", b"{\"b\":1}")]);
     let end = memchr::memmem::find(&outer, &inner).unwrap() + inner.len();
     let error = message(read(&outer[..end], "a"));
-    assert_eq!(error, "byte 0: the zip's directory does not lie where it says: bytes are missing or were added");
+    assert_eq!(
+        error,
+        "byte 0: the zip's directory does not lie where it says: bytes are missing or were added"
+    );
 }
 
 /// Sets a 16-bit field in each header with this signature.

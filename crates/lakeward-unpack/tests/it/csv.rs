@@ -57,7 +57,10 @@ fn bad_headers_and_open_quotes_are_errors() {
         (b"a,,b\n1,2,3\n", "record 1: a column has no name"),
         (b"a, \n", "record 1: a column has no name"),
         (b"aaaaaaaaaaaaaaaa,\xe9\n", "record 1: the header is not UTF-8"),
-        (b"a,b\n1,2\n3,\"4\n5,6\n", "record 2: a quoted field is not closed, in the row that starts in line 3"),
+        (
+            b"a,b\n1,2\n3,\"4\n5,6\n",
+            "record 2: a quoted field is not closed, in the row that starts in line 3",
+        ),
         (b"\"a", "record 1: a quoted field is not closed, in the row that starts in line 1"),
     ];
     for (text, expected) in table {

@@ -25,7 +25,10 @@ fn a_file_that_is_cut_anywhere_is_an_error() {
         // An empty file is a file of no records, unless its name says more.
         for end in 1..bytes.len() {
             let from_file = read(&bytes[..end], name);
-            assert!(matches!(from_file, Err(UnpackError::Corrupt { .. })), "{name} cut at {end}: {from_file:?}");
+            assert!(
+                matches!(from_file, Err(UnpackError::Corrupt { .. })),
+                "{name} cut at {end}: {from_file:?}"
+            );
             let streamed = read_from(stream(&bytes[..end]), name, &Options::default(), None);
             let refused = matches!(streamed, Err(UnpackError::Corrupt { .. } | UnpackError::NeedsFile(_)));
             assert!(refused, "{name} cut at {end}: {streamed:?}");
@@ -79,7 +82,10 @@ fn nearly() -> impl Strategy<Value = Vec<u8>> {
         .map(|(_, bytes)| bytes)
         .chain([LINES.to_vec(), b"[{\"a\":[1,\"x\\\"\"]},2]".to_vec(), b"a,b\n\"1\",2\n".to_vec()])
         .collect();
-    let changed = (prop::sample::select(whole), prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8));
+    let changed = (
+        prop::sample::select(whole),
+        prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+    );
     let changed = changed.prop_map(|(mut bytes, changes)| {
         changes.into_iter().for_each(|(at, byte)| *at.get_mut(&mut bytes) = byte);
         bytes

@@ -40,9 +40,11 @@ fn lines_are_records() {
     ];
     for (text, expected) in table {
         // The last one looks like a document over several lines.
-        let options = lakeward_unpack::Options { format: lakeward_unpack::Format::Ndjson, ..Default::default() };
+        let options =
+            lakeward_unpack::Options { format: lakeward_unpack::Format::Ndjson, ..Default::default() };
         let records = crate::support::read_as(text.as_bytes(), &options).unwrap();
-        let records: Vec<(&str, u64)> = records.iter().map(|(_, text, line)| (text.as_str(), *line)).collect();
+        let records: Vec<(&str, u64)> =
+            records.iter().map(|(_, text, line)| (text.as_str(), *line)).collect();
         assert_eq!(records, expected, "{text:?}");
     }
 }
@@ -55,7 +57,7 @@ fn formats_are_told_by_bytes_and_csv_by_name() {
         ("a", "{\"a\":1} {\"b\":\n2}", &["{\"a\":1}", "{\"b\": 2}"]),
         ("a.ndjson", "[{\"a\":1},{\"b\":2}]", &["{\"a\":1}", "{\"b\":2}"]),
         ("a.json", "\u{feff} [1]", &["1"]),
-        ("a", "{\n  \"a\": 1\n}\n", &["{    \"a\": 1 }"]),
+        ("a", "{\n  \"a\": 1\n}\n", &["{   \"a\": 1 }"]),
         ("a", "{\"a\": [\n1, 2],\n\"b\": 3}", &["{\"a\": [ 1, 2], \"b\": 3}"]),
         // Damaged lines stay lines, so that only they are quarantined.
         ("a", "{\"a\":\"x\n{\"b\":2}\n", &["{\"a\":\"x", "{\"b\":2}"]),
@@ -71,12 +73,12 @@ fn formats_are_told_by_bytes_and_csv_by_name() {
 
 #[test]
 fn long_lines_and_many_lines_are_read() {
-    let lines: Vec<String> = (0..20_000).map(|i| format!("{{\"i\":{i},\"s\":\"{}\"}}", "x".repeat(i % 97))).collect();
+    let lines: Vec<String> =
+        (0..20_000).map(|i| format!("{{\"i\":{i},\"s\":\"{}\"}}", "x".repeat(i % 97))).collect();
     let long = format!("{{\"s\":\"{}\"}}", "y".repeat(5 << 20));
     let text = format!("{}\n{long}\n{}", lines.join("\n"), lines.join("\r\n"));
     let records = read(text.as_bytes(), "a").unwrap();
-    let expected: Vec<&str> =
-        lines.iter().chain([&long]).chain(&lines).map(String::as_str).collect();
+    let expected: Vec<&str> = lines.iter().chain([&long]).chain(&lines).map(String::as_str).collect();
     assert!(texts(&records) == expected);
     assert!(records.iter().zip(1..).all(|((_, _, line), number)| *line == number));
 }

@@ -14,7 +14,8 @@ fn layers_are_told_by_bytes() {
     let two = [gzip(b"{\"a\":1}\n"), gzip(b""), gzip(b"{\"a\":2}\n")].concat();
     let zipped = zip(&[("x.json.gz", &gz)]);
     let padded = [gz.clone(), vec![0; 512]].concat();
-    let frames = [b"\x50\x2a\x4d\x18\x02\0\0\0ab".to_vec(), zstd(b"{\"a\":1}\n"), zstd(b"{\"a\":2}\n")].concat();
+    let frames =
+        [b"\x50\x2a\x4d\x18\x02\0\0\0ab".to_vec(), zstd(b"{\"a\":1}\n"), zstd(b"{\"a\":2}\n")].concat();
     let table: [(&str, Vec<u8>); 12] = [
         ("plain.gz", LINES.to_vec()),
         ("x", gz.clone()),
@@ -75,7 +76,8 @@ struct Failing(io::Cursor<Vec<u8>>, io::ErrorKind);
 
 impl io::Read for Failing {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let bytes = self.0.read(&mut buffer[..1000])?;
+        let count = buffer.len().min(1000);
+        let bytes = self.0.read(&mut buffer[..count])?;
         if bytes == 0 { Err(self.1.into()) } else { Ok(bytes) }
     }
 }
@@ -101,4 +103,13 @@ fn a_failing_source_is_never_taken_for_a_damaged_file() {
             assert!(unpacking.next_block(100).unwrap().is_none(), "nothing comes behind an error");
         }
     }
+}
+
+/// Callers read on threads for blocking work.
+#[test]
+fn a_reading_can_move_between_threads() {
+    fn moves<T: Send>() {}
+    moves::<Unpacking>();
+    moves::<UnpackError>();
+    moves::<lakeward_unpack::Archive>();
 }

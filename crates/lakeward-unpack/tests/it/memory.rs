@@ -60,7 +60,9 @@ fn a_large_member_takes_little_memory() {
     let line = format!("{{\"text\":\"{}\"}}\n", "abcdefghij".repeat(10));
     let lines = (300 << 20) / line.len();
     let mut writer = zip::ZipWriter::new(BufWriter::new(tempfile::tempfile().unwrap()));
-    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated).compression_level(Some(1));
+    let options = SimpleFileOptions::default()
+        .compression_method(CompressionMethod::Deflated)
+        .compression_level(Some(1));
     writer.start_file("a.json", options).unwrap();
     let many = line.repeat(10_000);
     for _ in 0..lines / 10_000 {

@@ -6,18 +6,26 @@ use std::io::Cursor;
 use lakeward_unpack::{Block, Format, Input, Options, Place, Unpacking};
 use proptest::prelude::*;
 
-use crate::support::{Record, file, gzip, message, parquet_rows, read, read_from, rest, stored, stream, zip, zstd};
+use crate::support::{
+    Record, file, gzip, message, parquet_rows, read, read_from, rest, stored, stream, zip, zstd,
+};
 
 /// Files of every kind, with names.
 fn files() -> Vec<(&'static str, Vec<u8>)> {
-    let lines: String = (0..40).map(|i| format!("{}{{\"i\":{i}}}\r\n", if i % 7 == 0 { "\n \n" } else { "" })).collect();
+    let lines: String =
+        (0..40).map(|i| format!("{}{{\"i\":{i}}}\r\n", if i % 7 == 0 { "\n \n" } else { "" })).collect();
     let lines = format!("\u{feff}{lines}").into_bytes();
     let array: String = (0..40).map(|i| format!("{{\"i\":\n{i}}},")).collect();
     let array = format!("[{} 7]", array).into_bytes();
     let rows: String = (0..40).map(|i| format!("{i},\"x\n{i}\"\n")).collect();
     let rows = format!("a,b\n{rows}").into_bytes();
     let inner = stored(&[("1", &lines), ("2.json", &array)]);
-    let nested = zip(&[("first", b"{\"first\":1}\n"), ("inner.zip", &inner), ("t.csv", &rows), ("g.gz", &gzip(&lines))]);
+    let nested = zip(&[
+        ("first", b"{\"first\":1}\n"),
+        ("inner.zip", &inner),
+        ("t.csv", &rows),
+        ("g.gz", &gzip(&lines)),
+    ]);
     vec![
         ("gz", gzip(&lines)),
         ("zst", zstd(&array)),
@@ -41,7 +49,9 @@ fn records(block: &Block) -> Vec<Record> {
 fn open(bytes: &[u8], name: &str, resume: Option<&Place>, streamed: bool) -> Unpacking {
     // What cannot be streamed is read from a file.
     let from = resume.and_then(Place::byte).map_or(0, |byte| usize::try_from(byte).unwrap());
-    if streamed && let Ok(unpacking) = Unpacking::open(stream(&bytes[from..]), name, &Options::default(), resume) {
+    if streamed
+        && let Ok(unpacking) = Unpacking::open(stream(&bytes[from..]), name, &Options::default(), resume)
+    {
         return unpacking;
     }
     Unpacking::open(Input::File(file(bytes)), name, &Options::default(), resume).unwrap()
@@ -125,8 +135,8 @@ fn plain_lines_go_on_in_the_middle_of_the_file() {
     let options = Options { format: Format::Auto, ..Options::default() };
     let mut unpacking = Unpacking::open(stream(text), "a", &options, None).unwrap();
     let first = unpacking.next_block(1).unwrap().unwrap();
-    assert_eq!((first.lines.as_slice(), first.after.byte()), (&[1][..], Some(8)));
-    let ranged = Input::Stream(Box::new(Cursor::new(text[8..].to_vec())));
+    assert_eq!((first.lines.as_slice(), first.after.byte()), (&[1][..], Some(9)));
+    let ranged = Input::Stream(Box::new(Cursor::new(text[9..].to_vec())));
     let left = read_from(ranged, "a", &options, Some(&first.after)).unwrap();
     assert_eq!(left, [(None, "{\"i\":2}".to_string(), 3), (None, "{\"i\":3}".to_string(), 4)]);
 }

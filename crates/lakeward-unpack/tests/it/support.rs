@@ -65,7 +65,8 @@ pub(crate) fn parquet_rows(rows: i64) -> Vec<u8> {
     let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows));
     let texts = (0..rows).map(|id| (id % 3 != 0).then(|| format!("text\n{id}")));
     let texts: ArrayRef = Arc::new(StringArray::from_iter(texts));
-    let batch = RecordBatch::try_from_iter_with_nullable([("id", ids, false), ("text", texts, true)]).unwrap();
+    let batch =
+        RecordBatch::try_from_iter_with_nullable([("id", ids, false), ("text", texts, true)]).unwrap();
     let mut writer = parquet::arrow::ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
     writer.write(&batch).unwrap();
     writer.into_inner().unwrap()
