@@ -20,7 +20,7 @@ use crate::launchdarkly::{self, EventsDoor};
 use crate::rate::Rate;
 use crate::refusal::Refusal;
 use crate::serve::Backend;
-use crate::{aws, delivery, events, firehose, inspect, kinesis, replay};
+use crate::{aws, delivery, events, firehose, inspect, kinesis, replay, runs, slices};
 
 /// What every door needs.
 #[derive(Debug)]
@@ -90,6 +90,11 @@ impl Doors {
             .route("/v1/pipelines/{name}/replayed", get(replay::replayed))
             .route("/v1/pipelines/{name}/schemas", get(replay::schemas))
             .route("/v1/batches", get(inspect::batches))
+            .route("/v1/sources/{source}/slices", get(slices::list))
+            .route("/v1/sources/{source}/runs", post(runs::post))
+            .route("/v1/runs", get(runs::list))
+            .route("/v1/runs/{id}", get(runs::get).delete(runs::delete))
+            .route("/v1/runs/{id}/slices", get(runs::slices))
             .merge(launchdarkly::routes())
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(ready))

@@ -27,8 +27,10 @@ mod launchdarkly;
 mod rate;
 mod refusal;
 mod replay;
+mod runs;
 mod serve;
 mod sigv4;
+mod slices;
 mod split;
 
 pub use config::{AuthConfig, KinesisConfig, ServerConfig, ServerLimits, SigV4Key, TlsConfig};

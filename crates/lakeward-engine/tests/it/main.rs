@@ -8,5 +8,7 @@ mod delivery;
 mod pipelines;
 mod recovery;
 mod replays;
+mod slices;
+mod slices_runs;
 mod sources;
 mod streams;

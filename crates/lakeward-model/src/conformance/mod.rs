@@ -3,10 +3,12 @@
 
 mod faulty;
 mod memory;
+mod slices;
 mod suite;
 #[cfg(test)]
 mod tests;
 
 pub use faulty::{Fault, Faulty};
 pub use memory::MemoryDestination;
+pub use slices::{MemorySlices, Script, plain_slice};
 pub use suite::{Lookup, Subject, destination_suite, sample_batch};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lakeward_engine::{
-    BatchLimits, Connectors, Control, Engine, EngineOptions, Opened, PipelineSpec, StreamSpec,
+    BatchLimits, Connectors, Control, Engine, EngineOptions, Opened, PipelineSpec, SlicedSpec, StreamSpec,
 };
 use lakeward_model::StreamName;
 use lakeward_model::clock::{SharedClock, SystemClock};
@@ -35,6 +35,8 @@ pub(crate) struct Setup {
     /// Streams that the configuration names.
     pub(crate) streams: Vec<StreamSpec>,
     pub(crate) clock: SharedClock,
+    /// Sources whose records come in slices.
+    pub(crate) sliced: Vec<SlicedSpec>,
 }
 
 impl Default for Setup {
@@ -46,6 +48,7 @@ impl Default for Setup {
             age: BatchLimits::default().age,
             streams: Vec::new(),
             clock: Arc::new(SystemClock),
+            sliced: Vec::new(),
         }
     }
 }
@@ -83,7 +86,7 @@ pub(crate) async fn start(dir: &std::path::Path, setup: Setup) -> Server {
         retention: Duration::from_secs(3600),
         streams: setup.streams,
         sources: Vec::new(),
-        sliced: Vec::new(),
+        sliced: setup.sliced,
         clock: Arc::clone(&setup.clock),
         connectors: Connectors {
             destination: Arc::new(|_| {

@@ -15,5 +15,6 @@ mod puts;
 mod replays;
 mod resharding;
 mod retention;
+mod slices;
 mod streams;
 mod subscriptions;

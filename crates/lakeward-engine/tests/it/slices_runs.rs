@@ -1,0 +1,179 @@
+//! Runs of sliced sources: taken once, counted, again, over restarts.
+
+use std::time::Duration;
+
+use lakeward_engine::{
+    Asked, Engine, Run, RunErrorKind, RunKind, RunRequest, RunSliceState, RunState, SlicedSpec,
+};
+use lakeward_model::conformance::plain_slice;
+use lakeward_model::{Failure, FailureKind, Slice, SliceFailure, Timestamp};
+
+use crate::bench::{Lakes, wait_for};
+use crate::slices::{filled, open, slices_of, spec, until};
+
+pub(crate) fn take() -> RunRequest {
+    RunRequest { kind: RunKind::Take, wanted: Asked::default(), again: false, replace: None }
+}
+
+pub(crate) async fn ended(engine: &Engine, id: uuid::Uuid) -> Run {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        let run = engine.control().run(id).await.expect("the run is known");
+        if run.state.is_ended() {
+            return run;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{run:?}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+async fn done(engine: &Engine, asked: RunRequest) -> Run {
+    let run = engine.control().begin_run("slices", asked).await.expect("it begins");
+    ended(engine, run.id).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_take_what_is_wanted_once_and_again_only_if_asked() {
+    let (state, lakes) = (tempfile::tempdir().expect("a folder"), Lakes::new(&["lake"]));
+    let source = filled(&[3, 0, 4, 2]);
+    for (n, name) in ["s000", "s001", "s002", "s003"].iter().enumerate() {
+        source.script(|s| {
+            s.slices.get_mut(*name).expect("it is there").0.date = Some(Timestamp(n as i64));
+        });
+    }
+    let quiet = || SlicedSpec { looks: false, ..spec(&source) };
+    let engine = open(state.path(), &lakes, quiet()).await;
+    let wanted = Asked { to: Some(Timestamp(2)), ..Asked::default() };
+    let first = done(&engine, RunRequest { wanted, ..take() }).await;
+    let seen = (first.state, first.slices, first.slices_done, first.slices_empty, first.records);
+    assert_eq!(seen, (RunState::Done, 2, 1, 1, 3));
+    let all = done(&engine, take()).await;
+    assert_eq!((all.slices, all.slices_already, all.slices_done, all.records), (4, 2, 2, 6));
+    let none = done(&engine, take()).await;
+    assert_eq!((none.slices_already, none.slices_done, none.records), (4, 0, 0));
+    wait_for(&engine, "p", |s| s.counts.delivered == 9).await;
+    assert!(engine.control().run(all.id).await.expect("it is known").delivered);
+
+    let wanted = Asked { prefix: "s002".into(), ..Asked::default() };
+    let again = done(&engine, RunRequest { wanted, again: true, ..take() }).await;
+    assert_eq!((again.slices_done, again.records), (1, 4));
+    let lines = engine.control().run_slices(again.id, None, 10).await.expect("its slices");
+    assert_eq!((lines.len(), lines[0].state), (1, RunSliceState::Exported));
+    assert_ne!(lines[0].id, plain_slice("s002").id(uuid::Uuid::nil()));
+    let count = done(&engine, RunRequest { kind: RunKind::Count, ..take() }).await;
+    assert_eq!((count.slices_done, count.slices_empty, count.records), (3, 1, 9));
+    wait_for(&engine, "p", |s| s.counts.delivered == 13).await;
+    assert_eq!(slices_of(&engine).taken, 5);
+    assert!(engine.drain(Duration::from_secs(10)).await);
+    let mut twice: Vec<u64> = (0..9).chain(3..7).collect();
+    twice.sort_unstable();
+    assert_eq!(lakes.numbers("lake"), twice);
+}
+
+#[test]
+fn runs_go_on_over_restarts() {
+    let (state, lakes) = (tempfile::tempdir().expect("a folder"), Lakes::new(&["lake"]));
+    let source = filled(&[5; 40]);
+    let quiet = || SlicedSpec { looks: false, ..spec(&source) };
+    let mut ids = Vec::new();
+    for stop in [3, 60, 61, 140, 240] {
+        tokio::runtime::Runtime::new().expect("a runtime").block_on(async {
+            let engine = open(state.path(), &lakes, quiet()).await;
+            let again = RunRequest { again: true, ..take() };
+            let count = RunRequest { kind: RunKind::Count, ..take() };
+            let mut now = Vec::new();
+            for asked in [take(), again, count] {
+                now.push(engine.control().begin_run("slices", asked).await.expect("it begins").id);
+            }
+            if ids.is_empty() {
+                ids = now;
+            }
+            until(&engine, |_, _| source.script(|s| s.reads) >= stop).await;
+        });
+    }
+    tokio::runtime::Runtime::new().expect("a runtime").block_on(async {
+        let engine = open(state.path(), &lakes, quiet()).await;
+        for id in &ids {
+            let run = ended(&engine, *id).await;
+            assert_eq!((run.slices, run.slices_done, run.records), (40, 40, 200), "{run:?}");
+        }
+        let received = wait_for(&engine, "p", |s| s.pending == 0).await.received;
+        assert_eq!(received % 200, 0);
+        assert!(engine.drain(Duration::from_secs(10)).await);
+        // A run that ended in an earlier life was asked for again.
+        let times = usize::try_from(received / 200).expect("few");
+        let expect: Vec<u64> = (0..200).flat_map(|n| std::iter::repeat_n(n, times)).collect();
+        assert_eq!(lakes.numbers("lake"), expect);
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_set_aside_and_holds_nothing_up() {
+    let (state, lakes) = (tempfile::tempdir().expect("a folder"), Lakes::new(&["lake"]));
+    let source = filled(&[4, 4, 4]);
+    source.add(Slice { version: "old".into(), ..plain_slice("s000") }, vec![]);
+    source.script(|s| {
+        s.slices.get_mut("s000").expect("there").0.version = String::new();
+        s.slices.get_mut("s000").expect("there").1 = (0..4).map(|n| format!("{{\"n\":{n}}}")).collect();
+        let broken = || SliceFailure::Broken("the archive is cut".into());
+        s.read_failures.insert("s001".into(), [broken(), broken()].into());
+    });
+    let engine = open(state.path(), &lakes, spec(&source)).await;
+    until(&engine, |_, slices| (slices.taken, slices.set_aside) == (2, 1)).await;
+    let list = engine.control().slices("slices", &Asked::default(), None, 10).await.expect("a list");
+    assert_eq!(list.slices[1].reason.as_deref(), Some("the archive is cut"));
+    let tried = done(&engine, take()).await;
+    assert_eq!((tried.state, tried.slices_already, tried.slices_set_aside), (RunState::Done, 2, 1));
+    let mended = done(&engine, take()).await;
+    assert_eq!((mended.slices_done, mended.records), (1, 4));
+    assert_eq!(slices_of(&engine).set_aside, 0);
+
+    // It is gone before it is read: nothing is kept of it.
+    source.add(plain_slice("s009"), vec!["{\"n\":12}".into()]);
+    source.script(|s| {
+        s.read_failures.insert("s009".into(), [SliceFailure::Gone("deleted".into())].into());
+    });
+    until(&engine, |_, slices| slices.taken == 4).await;
+    source.script(|s| {
+        let refused = || Failure::new(FailureKind::Refused, "not allowed").into();
+        s.read_failures.insert("s010".into(), (0..50).map(|_| refused()).collect());
+    });
+    source.add(plain_slice("s010"), vec!["{\"n\":13}".into()]);
+    let refused = done(&engine, take()).await;
+    let error = refused.error.expect("an error");
+    assert_eq!(
+        (refused.state, error.kind, &*error.message),
+        (RunState::Failed, RunErrorKind::Refused, "not allowed")
+    );
+    source.script(|s| s.read_failures.clear());
+    assert_eq!(done(&engine, take()).await.state, RunState::Done);
+    wait_for(&engine, "p", |s| s.counts.delivered == 14).await;
+    assert!(engine.drain(Duration::from_secs(10)).await);
+    assert_eq!(lakes.numbers("lake"), (0..14).collect::<Vec<_>>());
+}
+
+/// Prints how long it took with `--nocapture`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_thousand_small_slices_are_taken_in_reasonable_time() {
+    let (state, lakes) = (tempfile::tempdir().expect("a folder"), Lakes::new(&["lake"]));
+    let source = lakeward_model::conformance::MemorySlices::default();
+    let count: u64 =
+        std::env::var("LAKEWARD_TEST_SLICES").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000);
+    for n in 0..count {
+        source.add(plain_slice(&format!("section/145/video/{n:08}.jsonl")), vec![format!("{{\"n\":{n}}}")]);
+    }
+    source.script(|s| s.page = 1_000);
+    let begun = lakeward_model::clock::Stopwatch::start();
+    let mut sliced = spec(&source);
+    (sliced.parallel, sliced.every) = (8, Duration::from_secs(3_600));
+    let engine = open(state.path(), &lakes, sliced).await;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(300);
+    while slices_of(&engine).taken < count {
+        assert!(tokio::time::Instant::now() < deadline, "{:?}", slices_of(&engine));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let rate = count as f64 / begun.elapsed().as_secs_f64();
+    println!("{count} slices in {:?}: {rate:.0} a second", begun.elapsed());
+    assert!(engine.drain(Duration::from_secs(60)).await);
+    assert_eq!(lakes.numbers("lake"), (0..count).collect::<Vec<_>>());
+}
