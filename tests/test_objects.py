@@ -23,7 +23,7 @@ import pytest
 
 import lake
 import servers
-from service import Service, config, lakeward, pipeline
+from service import Service, config, http, lakeward, pipeline
 
 SEED = int(os.environ.get("LAKEWARD_TEST_SEED", time.time_ns() % 1_000_000))
 BATCH = {"age": "100ms", "records": 20_000}
@@ -157,6 +157,33 @@ def test_every_form_once_also_when_written_anew(place, tmp_path, request, prefix
         wait_until_received(service, sum(objects.values()))
         check(objects, tmp_path / "one")
         assert service.audit()
+
+
+def test_system_ds_bucket_by_section_and_date(s3, prefix, tmp_path):
+    """What is listed for a section and a range of dates is what a brute-force look at the names finds."""
+    objects = {}
+    for section in [145, 146]:
+        for day in range(1, 6):
+            name = f"section/{section}/video/2024-01-{day:02}T12-00-00.123456Z_{section}{day}AF.jsonl"
+            objects[name] = day
+            put(s3, prefix + name, lines(name, day))
+    put(s3, prefix + "section/145/video/readme.txt", b"hello")
+    pattern = "section/{section_id:int}/{category}/{timestamp:time}_{bundle_id}.jsonl"
+    with service_with(tmp_path / "one", of_bucket(s3, prefix, pattern=pattern)) as service:
+        wait_until_received(service, sum(objects.values()))
+        check(objects, tmp_path / "one")
+        asked = "from=2024-01-02T00:00:00Z&to=2024-01-04T00:00:00Z&where=section_id=145"
+        wait_until(lambda: told(service)["taken"] == len(objects), lambda: str(told(service)))
+        status, page = http("GET", f"{service.url}/v1/sources/inbox/slices?{asked}")
+        assert status == 200, page
+        assert page["dates"] == "the time in the object's name, in UTC"
+        names = [slice["name"] for slice in page["slices"]]
+        assert names == sorted(name for name in objects if "/145/" in name and ("-02T" in name or "-03T" in name))
+        assert [slice["records"] for slice in page["slices"]] == [2, 3]
+        said = [(slice["state"], str(slice["captured"]["section_id"])) for slice in page["slices"]]
+        assert said == [("taken", "145")] * 2
+        status, page = http("GET", f"{service.url}/v1/sources/inbox/slices?where=sektion=1")
+        assert status != 200 and "section_id, category" in str(page), page
 
 
 def test_what_is_broken_is_set_aside_and_holds_up_nobody(s3, prefix, tmp_path):
