@@ -36,10 +36,10 @@ pub use engine::{
     OpenFunction, Opened,
 };
 pub use intake::{AcceptError, Accepted, Intake};
+pub use lakeward_columnar::build::SliceCounts;
 pub use ledger::runs::{
     Asked, Run, RunError, RunErrorKind, RunKind, RunRequest, RunSlice, RunSliceState, RunState, StreamEnd,
 };
-pub use lakeward_columnar::build::SliceCounts;
 pub use ledger::{BatchKey, BatchRecord, Counts, Ledger, LedgerError, Progress, Quarantined, ReplayAnswer};
 pub use lock::{Holder, LockError, StateLock};
 pub use schedule::{Schedule, ScheduleError};

@@ -59,7 +59,8 @@ impl Offline {
         let stream = StreamName::new(source.stream())?;
         let Some(incarnation) = self.journal.incarnation(&stream) else { return Ok(None) };
         let totals = self.ledger.slice_totals(incarnation)?;
-        let slices = SlicesStatus { taken: totals.taken, set_aside: totals.set_aside, ..SlicesStatus::default() };
+        let slices =
+            SlicesStatus { taken: totals.taken, set_aside: totals.set_aside, ..SlicesStatus::default() };
         Ok(Some(SourceStatus {
             source: source.name().to_string(),
             kind: source.kind().to_string(),

@@ -24,8 +24,8 @@ pub mod catalog;
 mod entries;
 mod replays;
 pub mod runs;
-pub mod slices;
 mod slice_counts;
+pub mod slices;
 
 use std::ops::Bound;
 use std::path::Path;

@@ -151,7 +151,8 @@ impl Control {
         let told = slices.into_iter().zip(&known).map(|(slice, known)| told(slice, known, &open, now));
         let mut slices: Vec<SliceStatus> = told.collect();
         for (pipeline, counts) in counts {
-            for (slice, counts) in slices.iter_mut().zip(counts).filter(|(slice, _)| slice.records.is_some()) {
+            for (slice, counts) in slices.iter_mut().zip(counts).filter(|(slice, _)| slice.records.is_some())
+            {
                 slice.pipelines.insert(pipeline.clone(), counts);
             }
         }
