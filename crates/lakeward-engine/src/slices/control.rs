@@ -151,8 +151,10 @@ impl Control {
         let told = slices.into_iter().zip(&known).map(|(slice, known)| told(slice, known, &open, now));
         let mut slices: Vec<SliceStatus> = told.collect();
         for (pipeline, counts) in counts {
-            let taken = slices.iter_mut().zip(counts).filter(|(slice, _)| slice.records.is_some());
-            taken.for_each(|(slice, counts)| drop(slice.pipelines.insert(pipeline.clone(), counts)));
+            for (slice, counts) in slices.iter_mut().zip(counts).filter(|(slice, _)| slice.records.is_some())
+            {
+                slice.pipelines.insert(pipeline.clone(), counts);
+            }
         }
         Ok(SliceList { dates, slices, next })
     }
