@@ -133,6 +133,7 @@ fn decide_one(state: &mut State, slice: &Slice, known: &Known, purpose: Purpose,
             Purpose::Look => {}
             Purpose::Run(run, _) => {
                 flight.run = Some(run);
+                flight.listed = true;
                 counted.expected += bytes;
             }
             Purpose::Announced(number) => {
@@ -148,11 +149,11 @@ fn decide_one(state: &mut State, slice: &Slice, known: &Known, purpose: Purpose,
         (Purpose::Look, None) => return enqueue(state, slice, id, Progress::default(), Flight::default()),
         (Purpose::Announced(number), None) => {
             *state.announced.entry(number).or_default() += 1;
-            let flight = Flight { run: None, announcements: vec![number] };
+            let flight = Flight { announcements: vec![number], ..Flight::default() };
             return enqueue(state, slice, id, Progress::default(), flight);
         }
     };
-    let flight = Flight { run: Some(run), announcements: Vec::new() };
+    let flight = Flight { run: Some(run), listed: true, announcements: Vec::new() };
     let Some(record) = record else {
         counted.expected += bytes;
         return enqueue(state, slice, id, Progress::default(), flight);
@@ -166,10 +167,10 @@ fn decide_one(state: &mut State, slice: &Slice, known: &Known, purpose: Purpose,
     } else if again {
         counted.expected += bytes;
         let id = slice.id(run);
-        match find(id) {
-            Some(record) => counted.done.push(told(id, record)),
-            None if state.flights.contains_key(&id) => {}
-            None => enqueue(state, slice, id, Progress::default(), flight),
+        match (find(id), state.flights.get_mut(&id)) {
+            (Some(record), _) => counted.done.push(told(id, record)),
+            (None, Some(flight)) => flight.listed = true,
+            (None, None) => enqueue(state, slice, id, Progress::default(), flight),
         }
     } else {
         counted.already += 1;

@@ -287,9 +287,10 @@ impl Appender {
         let Some(totals) = totals else { return };
         let (open, idle) = flow.change(|state| {
             for one in &settled {
+                let listed = state.flights.get(&one.id).is_some_and(|flight| flight.listed);
                 state.open.remove(&one.id);
                 state.land(one.id);
-                if let Some((run, line)) = &one.told {
+                if let Some((run, line)) = one.told.as_ref().filter(|_| listed) {
                     flow.runs.count(*run, line);
                 }
             }

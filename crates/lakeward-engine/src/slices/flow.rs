@@ -82,18 +82,19 @@ pub(super) struct Queued {
 #[derive(Debug, Default)]
 pub(super) struct Flight {
     pub(super) run: Option<Uuid>,
+    /// Whether the run met it in its list since the process started: only then
+    /// it is counted when it is done, else when it is met.
+    pub(super) listed: bool,
     pub(super) announcements: Vec<u64>,
 }
 
 impl State {
-    /// Notes that a slice is not under way any more; answers the run that it
-    /// was of.
-    pub(super) fn land(&mut self, id: SliceId) -> Option<Uuid> {
-        let flight = self.flights.remove(&id)?;
+    /// Notes that a slice is not under way any more.
+    pub(super) fn land(&mut self, id: SliceId) {
+        let flight = self.flights.remove(&id).unwrap_or_default();
         for number in flight.announcements {
             self.release(number);
         }
-        flight.run
     }
 
     /// One of an announcement's slices is done with.

@@ -119,7 +119,7 @@ impl Flow {
                     continue;
                 }
                 let run = run.filter(|run: &Uuid| self.runs.goes_on(*run));
-                state.flights.insert(id, Flight { run, announcements: Vec::new() });
+                state.flights.insert(id, Flight { run, ..Flight::default() });
                 if open.outcome.is_none() {
                     let progress = open.progress.clone();
                     state.queue.push_back(Queued { slice: open.slice.clone(), id, progress });
