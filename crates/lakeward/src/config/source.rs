@@ -172,3 +172,35 @@ pub(super) fn problems(sources: &[SourceConfig]) -> Vec<Problem> {
     }
     problems
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_sliced_source_is_said_at_its_place() {
+        let check = |setting: &str, value: serde_json::Value, place: &str, words: &str| {
+            let mut source = serde_json::json!({
+                "type": "amplitude", "name": "amp", "stream": "amp", "from": "2026-03-01",
+                "api_key": "k", "secret_key": "s",
+            });
+            source[setting] = value;
+            let source: SourceConfig = serde_json::from_value(source).unwrap();
+            let found = problems(&[source]);
+            let said: Vec<_> = found.iter().map(|p| (p.path.as_str(), p.problem.as_str())).collect();
+            match said.as_slice() {
+                [] => assert_eq!(place, ""),
+                [(path, problem)] => assert!(*path == place && problem.contains(words), "{said:?}"),
+                _ => panic!("{said:?}"),
+            }
+        };
+        let cron = |cron: &str, zone: &str| serde_json::json!({ "cron": cron, "zone": zone });
+        check("schedule", cron("20 * * * *", "Europe/Berlin"), "", "");
+        check("schedule", cron("20 * * *", "UTC"), "sources[0].schedule.cron", "five fields");
+        check("schedule", cron("0 0 30 2 *", "UTC"), "sources[0].schedule.cron", "never comes");
+        check("schedule", cron("20 * * * *", "Berlin"), "sources[0].schedule.zone", "no time zone");
+        check("name", "../amp".into(), "sources[0].name", "a folder of the state");
+        check("name", "..".into(), "sources[0].name", "a folder of the state");
+        check("window", 0.into(), "sources[0].window", "8,760");
+    }
+}
