@@ -24,7 +24,7 @@ import service
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests"))
 
-from simulator import Simulator  # noqa: E402
+from simulated import Amplitude  # noqa: E402
 
 SHELL = """
 set -eu
@@ -68,8 +68,8 @@ class Archives(http.server.BaseHTTPRequestHandler):
 
 def fetch(folder, days, events):
     """The archives, one for each day; answers how many bytes of JSON they hold."""
-    arguments = ["--from", "2026-03-01", "--hours", 24 * days, "--events-per-hour", events, "--seed", 1]
-    with Simulator("amplitude", *arguments) as simulator:
+    arguments = ["--from", "2026-03-01", "--hours", 24 * days, "--events-per-hour", events]
+    with Amplitude(*arguments) as simulator:
         login = urllib.request.HTTPPasswordMgrWithDefaultRealm()
         login.add_password(None, simulator.url, "demo", "demo")
         opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(login))

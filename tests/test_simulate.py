@@ -9,6 +9,7 @@ import json
 import re
 import socket
 import subprocess
+import textwrap
 import time
 import zipfile
 
@@ -422,6 +423,8 @@ def test_mistakes_are_told(tmp_path):
         (["--to", "2026-01-01"], 2, "no hour from"),
         (["--hours", "5", "--to", "2026-03-02"], 2, "cannot be used with"),
         (["--big-hour", "4GB"], 2, "HOUR=SIZE"),
+        (["--big-hour", "2026-03-01=1TiB"], 2, "100GB"),
+        (["--events-per-hour", "10000001"], 2, "at the most"),
         (["--listen", "0.0.0.0:0"], 2, "--api-key"),
     ]:
         done = service.lakeward("simulate", "amplitude", *arguments, check=False)
@@ -444,6 +447,13 @@ def test_what_it_says_at_its_start_works(tmp_path):
         command = next(line for line in lines if "curl -u" in line)
         subprocess.run(command, shell=True, check=True, cwd=tmp_path, timeout=60)
         assert len(events((tmp_path / "export.zip").read_bytes())["2026-03-01T00"]) == 5
+        text = "".join(lines)
+        config = textwrap.dedent(text[text.index("  sources:"):text.index("See what")])
+        if '"amplitude"' not in service.lakeward("schema").stdout:
+            # A build without the source: the rest must be right all the same.
+            config = config[config.index("pipelines:"):]
+        (tmp_path / "lakeward.yaml").write_text(config)
+        service.lakeward("check", "-c", tmp_path / "lakeward.yaml", cwd=tmp_path)
     finally:
         process.kill()
         process.wait()

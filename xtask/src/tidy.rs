@@ -14,17 +14,19 @@ const EMPTY_NAMES: [&str; 8] =
 
 /// Which of our crates each crate may use: the borders of ARCHITECTURE.md.
 /// `lakeward`, the binary, wires them all and is not named.
-const USES: [(&str, &[&str]); 6] = [
+const USES: [(&str, &[&str]); 8] = [
     ("lakeward-model", &[]),
     ("lakeward-journal", &["lakeward-model"]),
     ("lakeward-columnar", &["lakeward-model"]),
-    ("lakeward-connectors", &["lakeward-model"]),
+    ("lakeward-connectors", &["lakeward-model", "lakeward-unpack"]),
     ("lakeward-engine", &["lakeward-model", "lakeward-journal", "lakeward-columnar"]),
     ("lakeward-server", &["lakeward-model", "lakeward-engine", "lakeward-columnar"]),
+    ("lakeward-simulate", &["lakeward-model"]),
+    ("lakeward-unpack", &[]),
 ];
 
 /// Everything that is stored, each described in `docs/formats/`.
-const FORMATS: [&str; 4] = ["journal.md", "lake.md", "ledger.md", "replies.md"];
+const FORMATS: [&str; 6] = ["dedup.md", "journal.md", "lake.md", "ledger.md", "replies.md", "slices.md"];
 
 /// Checks the repository at `root`.
 ///

@@ -87,6 +87,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    abort_on_panic();
     let arguments = Arguments::parse();
     let filter = arguments.log.as_deref();
     let log =
@@ -137,6 +138,18 @@ async fn run(command: Command, out: &terminal::Output) -> anyhow::Result<exit::C
         Command::Schema(schema) => schema.run(out).await,
         Command::Simulate(simulate) => Box::pin(simulate.run(out)).await,
     }
+}
+
+/// A broken invariant ends the process, whichever thread finds it: the next
+/// start recovers. Only what a decoder of others' files says is an error.
+fn abort_on_panic() {
+    let say = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !lakeward_unpack::is_guarded() {
+            say(panic);
+            std::process::abort();
+        }
+    }));
 }
 
 /// Where a command's log goes.

@@ -7,11 +7,13 @@ use std::time::Duration;
 use lakeward_columnar::schema::TableSchema;
 use lakeward_engine::{
     BatchKey, BatchRecord, CatalogState, CatalogStatus, Ledger, PipelineState, PipelineStatus, Quarantined,
-    ReplayAnswer, StateLock,
+    ReplayAnswer, Run, SlicesStatus, SourceState, SourceStatus, StateLock,
 };
 use lakeward_journal::Journal;
-use lakeward_model::Offset;
 use lakeward_model::clock::{Clock, SystemClock};
+use lakeward_model::{Offset, StreamName};
+
+use crate::config::SourceConfig;
 
 /// A state directory, held while it is looked at.
 pub(crate) struct Offline {
@@ -49,6 +51,40 @@ impl Offline {
             Ok(PipelineStatus { catalog, ..status })
         });
         status.collect()
+    }
+
+    /// What is known of a source whose records come in slices; nothing before it
+    /// first took any.
+    pub(crate) fn sliced(&self, source: &SourceConfig) -> anyhow::Result<Option<SourceStatus>> {
+        let stream = StreamName::new(source.stream())?;
+        let Some(incarnation) = self.journal.incarnation(&stream) else { return Ok(None) };
+        let totals = self.ledger.slice_totals(incarnation)?;
+        let slices =
+            SlicesStatus { taken: totals.taken, set_aside: totals.set_aside, ..SlicesStatus::default() };
+        Ok(Some(SourceStatus {
+            source: source.name().to_string(),
+            kind: source.kind().to_string(),
+            stream,
+            state: SourceState::Stopped,
+            behind_ms: None,
+            records: 0,
+            last_error: None,
+            slices: Some(slices),
+        }))
+    }
+
+    /// The runs of a source, the newest first.
+    pub(crate) fn runs(&self, source: &str) -> anyhow::Result<Vec<Run>> {
+        let pipelines = self.status()?;
+        let runs = self.ledger.runs()?.into_iter().filter(|run| run.source == source);
+        let delivered = |run: Run| {
+            let delivered = run.stream_end.is_some_and(|end| {
+                let mut its = pipelines.iter().filter(|it| it.incarnation == end.incarnation);
+                its.all(|it| it.delivered_to >= end.offset)
+            });
+            Run { delivered, ..run }
+        };
+        Ok(runs.map(delivered).collect())
     }
 
     /// How far the pipeline's catalog is, if it has one.

@@ -78,10 +78,14 @@ impl Remote {
         let status = reply.status();
         let body = reply.bytes().await.context("the running process stopped answering")?;
         if !status.is_success() {
-            let said = serde_json::from_slice(&body).map(|refusal: Refusal| refusal.error.message);
-            let said = said.unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned());
-            let message = format!("{}{path} answered {status}: {said}", self.base);
-            return Err(coded(code_of(status), message));
+            return Err(match serde_json::from_slice::<Refusal>(&body) {
+                Ok(Refusal { error }) => coded(code_of(status, &error.code), error.message),
+                Err(_) => {
+                    let said = String::from_utf8_lossy(&body);
+                    let message = format!("{}{path} answered {status}: {said}", self.base);
+                    coded(code_of(status, ""), message)
+                }
+            });
         }
         Ok(serde_json::from_slice(&body)?)
     }
@@ -95,12 +99,15 @@ struct Refusal {
 
 #[derive(Deserialize)]
 struct RefusalError {
+    #[serde(default)]
+    code: String,
     message: String,
 }
 
 /// What a person can do about a refusal.
-fn code_of(status: StatusCode) -> Code {
+fn code_of(status: StatusCode, word: &str) -> Code {
     match status {
+        _ if word == "source_refused" => Code::NotPermitted,
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Code::NotPermitted,
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Code::TryAgain,
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {

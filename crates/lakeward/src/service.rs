@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakeward_engine::{AutoPipeline, Control, Engine, EngineOptions, Holder, OpenEngineError, StateLock, StreamSpec};
+use lakeward_engine::{
+    AutoPipeline, Control, Engine, EngineOptions, Holder, OpenEngineError, StateLock, StreamSpec,
+};
 use lakeward_model::clock::SystemClock;
 use lakeward_model::{Secret, ids};
 use lakeward_server::{Backend, ServeError};

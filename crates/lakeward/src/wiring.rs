@@ -1,6 +1,7 @@
 //! The only place that knows which connectors there are.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use lakeward_columnar::shape::Lambda;
@@ -8,14 +9,17 @@ use lakeward_columnar::transform::{Transform, TransformError};
 use lakeward_connectors::catalogs::glue::Glue;
 use lakeward_connectors::destinations::lake::{Lake, LakeConfig};
 use lakeward_connectors::functions::{self, FunctionConfig};
+use lakeward_connectors::sources::amplitude::AmplitudeSource;
 use lakeward_connectors::sources::kinesis::KinesisSource;
+use lakeward_connectors::sources::objects::{ObjectsSource, SqsAnnouncements};
 use lakeward_engine::lambda::StreamArn;
 use lakeward_engine::{Connectors, Opened, OpenedCatalog, SlicedSpec, SourceSpec};
-use lakeward_model::{Function, Source, StreamName};
+use lakeward_model::{Announcements, Failure, Function, SlicedSource, Source, StreamName, Wanted};
 use lakeward_sql::SqlTransform;
 use serde::Deserialize;
 
 use crate::config::{CatalogConfig, Config, DestinationConfig, SourceConfig};
+use crate::exit::{Code, coded};
 
 /// A destination as pipelines carry it.
 #[derive(Deserialize)]
@@ -102,24 +106,84 @@ fn open_catalog(config: &serde_json::Value, pipeline: &str) -> Result<OpenedCata
 /// The sources of the configuration. They ask nobody yet.
 pub(crate) fn sources(config: &Config) -> anyhow::Result<Vec<SourceSpec>> {
     let open = |source: &SourceConfig| {
-        let (kind, opened): (_, Box<dyn Source>) = match source {
-            SourceConfig::Kinesis(kinesis) => ("kinesis", Box::new(KinesisSource::open(kinesis)?)),
+        let opened: Box<dyn Source> = match source {
+            SourceConfig::Kinesis(kinesis) => Box::new(KinesisSource::open(kinesis)?),
+            SourceConfig::Amplitude(_) | SourceConfig::Objects(_) => return Ok(None),
         };
-        Ok(SourceSpec {
+        Ok(Some(SourceSpec {
             name: source.name().to_string(),
             stream: StreamName::new(source.stream())?,
-            kind: kind.to_string(),
+            kind: source.kind().to_string(),
             source: opened,
-        })
+        }))
     };
-    config.sources.iter().map(open).collect()
+    config.sources.iter().map(open).filter_map(Result::transpose).collect()
 }
 
 /// The sources of the configuration whose records come in slices. Those that
-/// do not look by themselves take only what they are asked for.
+/// do not look by themselves take only what they are asked for. Their folders
+/// in the state belong to the process that has its lock.
 pub(crate) fn sliced(config: &Config, looks: bool) -> anyhow::Result<Vec<SlicedSpec>> {
-    let _ = (config, looks);
-    Ok(Vec::new())
+    let open = |source: &SourceConfig| {
+        let spool = spool(config, source);
+        let mut announcements: Option<Box<dyn Announcements>> = None;
+        let (opened, parallel, every): (Arc<dyn SlicedSource>, _, _) = match source {
+            SourceConfig::Kinesis(_) => return Ok(None),
+            SourceConfig::Amplitude(amplitude) => {
+                let opened =
+                    AmplitudeSource::open(amplitude, &spool).map_err(|error| unusable(source, &error))?;
+                (Arc::new(opened), amplitude.parallel, amplitude.every)
+            }
+            SourceConfig::Objects(objects) => {
+                let opened =
+                    ObjectsSource::open(objects, &spool).map_err(|error| unusable(source, &error))?;
+                if looks {
+                    let queue =
+                        SqsAnnouncements::open(objects, &opened).map_err(|error| unusable(source, &error))?;
+                    announcements = queue.map(|queue| Box::new(queue) as Box<dyn Announcements>);
+                }
+                (Arc::new(opened), objects.at_once(), objects.every)
+            }
+        };
+        Ok(Some(SlicedSpec {
+            name: source.name().to_string(),
+            stream: StreamName::new(source.stream())?,
+            kind: source.kind().to_string(),
+            source: opened,
+            announcements,
+            parallel,
+            every,
+            schedule: source.schedule()?,
+            wanted: Wanted::default(),
+            looks,
+        }))
+    };
+    config.sources.iter().map(open).filter_map(Result::transpose).collect()
+}
+
+/// The folder for what a source keeps on the disk while it reads.
+fn spool(config: &Config, source: &SourceConfig) -> PathBuf {
+    config.state.join("sources").join(source.name())
+}
+
+fn unusable(source: &SourceConfig, error: &dyn std::fmt::Display) -> anyhow::Error {
+    coded(Code::Configuration, format!("the source {}: {error}", source.name()))
+}
+
+/// Tries a source: the probe's name, and what it found or what is wrong.
+pub(crate) async fn probe_source(
+    config: &Config,
+    source: &SourceConfig,
+) -> anyhow::Result<(&'static str, Result<String, Failure>)> {
+    Ok(match source {
+        SourceConfig::Kinesis(kinesis) => ("shards", KinesisSource::open(kinesis)?.probe().await),
+        SourceConfig::Amplitude(amplitude) => ("newest hour", AmplitudeSource::probe(amplitude).await),
+        SourceConfig::Objects(objects) => {
+            let opened = ObjectsSource::open(objects, &spool(config, source))
+                .map_err(|error| unusable(source, &error))?;
+            ("list", opened.probe().await)
+        }
+    })
 }
 
 /// A function that a Firehose client named.

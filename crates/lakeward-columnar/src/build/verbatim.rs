@@ -41,27 +41,36 @@ pub(super) fn build<E: std::error::Error + 'static>(
         held.push(records);
     }
     let pieces: Vec<&[u8]> = held.iter().flat_map(Records::iter).collect();
-    let (kept, keys, duplicates) = without_duplicates(input, &arrived, pieces.len())?;
+    let Kept { pieces: kept, keys, duplicates } = without_duplicates(input, &arrived, pieces.len())?;
     let files = files(input, places, &arrived, &pieces, &kept)?;
     let records: Vec<u32> = kept.iter().map(|&piece| arrived.record_of(piece)).collect();
     let (counts, by_slice) = count(&arrived, &records, &duplicates);
     Ok(Built { files, schemas: None, counts, by_slice, keys })
 }
 
-/// The pieces that are no duplicates, their keys, and the records that are.
+/// What is left of the pieces when duplicates are gone.
+struct Kept {
+    pieces: Vec<u32>,
+    /// Their keys.
+    keys: Vec<Key>,
+    /// The records that are duplicates, ascending.
+    duplicates: Vec<u32>,
+}
+
+/// Finds the pieces that are no duplicates.
 fn without_duplicates<E: std::error::Error + 'static>(
     input: &Input<'_>,
     arrived: &Arrived,
     pieces: usize,
-) -> Result<(Vec<u32>, Vec<Key>, Vec<u32>), BuildError<E>> {
+) -> Result<Kept, BuildError<E>> {
     let all = 0..pieces as u32;
     let Some((seen, _)) = input.seen.filter(|_| !arrived.content_keys.is_empty()) else {
-        return Ok((all.collect(), Vec::new(), Vec::new()));
+        return Ok(Kept { pieces: all.collect(), keys: Vec::new(), duplicates: Vec::new() });
     };
     let records: Vec<u32> = all.clone().map(|piece| arrived.record_of(piece)).collect();
-    let (is_duplicate, fresh) = duplicates_by_content(seen, arrived, &records).map_err(BuildError::Seen)?;
-    let kept = all.filter(|&piece| !is_duplicate[piece as usize]).collect();
-    Ok((kept, fresh, only_duplicates(&records, &is_duplicate)))
+    let (is_duplicate, keys) = duplicates_by_content(seen, arrived, &records).map_err(BuildError::Seen)?;
+    let pieces = all.filter(|&piece| !is_duplicate[piece as usize]).collect();
+    Ok(Kept { pieces, keys, duplicates: only_duplicates(&records, &is_duplicate) })
 }
 
 /// The files that hold the pieces of `kept`.

@@ -23,8 +23,8 @@
 pub mod catalog;
 mod entries;
 mod replays;
-mod slice_counts;
 pub mod runs;
+mod slice_counts;
 pub mod slices;
 
 use std::ops::Bound;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use lakeward_columnar::build::SliceCounts;
 use lakeward_model::{CapturedValue, Failure, Slice, SliceId, SlicePage, Timestamp, Wanted};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -62,7 +63,7 @@ pub struct SliceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// What became of its records, by pipeline.
-    pub pipelines: BTreeMap<String, serde_json::Value>,
+    pub pipelines: BTreeMap<String, SliceCounts>,
 }
 
 /// What became of a slice.
@@ -143,11 +144,35 @@ impl Control {
             .shared
             .on_ledger(move |ledger| ledger.slices_named(incarnation, names.iter().map(String::as_str)));
         let known = known.await?;
+        let counts = self.counts(&flow, &slices).await?;
         let (now, dates) = (flow.now(), flow.source.dates().to_string());
         let state = flow.state();
         let open = |id| state.flights.contains_key(&id);
-        let slices = slices.into_iter().zip(&known).map(|(slice, known)| told(slice, known, &open, now));
-        Ok(SliceList { dates, slices: slices.collect(), next })
+        let told = slices.into_iter().zip(&known).map(|(slice, known)| told(slice, known, &open, now));
+        let mut slices: Vec<SliceStatus> = told.collect();
+        for (pipeline, counts) in counts {
+            for (slice, counts) in slices.iter_mut().zip(counts).filter(|(slice, _)| slice.records.is_some())
+            {
+                slice.pipelines.insert(pipeline.clone(), counts);
+            }
+        }
+        Ok(SliceList { dates, slices, next })
+    }
+
+    /// What became of these slices in each pipeline of the source's stream.
+    async fn counts(
+        &self,
+        flow: &Flow,
+        slices: &[Slice],
+    ) -> Result<Vec<(String, Vec<SliceCounts>)>, ControlError> {
+        let ids: Vec<SliceId> = slices.iter().map(|slice| slice.id(Uuid::nil())).collect();
+        let its = self.shared.status().into_iter().filter(|it| it.incarnation == flow.incarnation);
+        let names: Vec<String> = its.map(|it| it.pipeline).collect();
+        let counted = self.shared.on_ledger(move |ledger| {
+            let of = |name: String| Ok((name.clone(), ledger.counts_of_slices(&name, &ids)?));
+            names.into_iter().map(of).collect()
+        });
+        counted.await
     }
 
     /// Asks a source to take or to count slices. The same request while one

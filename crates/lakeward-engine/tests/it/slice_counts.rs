@@ -20,16 +20,16 @@ fn records(given: &[(u128, &str)]) -> Records {
     let (mut keys, mut key_ends) = (Vec::new(), Vec::new());
     for (line, (slice, text)) in (1..).zip(given) {
         data.extend_from_slice(text.as_bytes());
-        ends.push(u32::try_from(data.len()).unwrap());
+        ends.push(u32::try_from(data.len()).expect("few bytes"));
         Lineage { slice: SliceId(*slice), file: "a.json", line, fields: "" }.write(&mut keys);
-        key_ends.push(u32::try_from(keys.len()).unwrap());
+        key_ends.push(u32::try_from(keys.len()).expect("few bytes"));
     }
     let keys = Some(Keys { data: Bytes::from(keys), ends: key_ends });
     Records { keys, ..Records::new(data.into(), ends) }
 }
 
 async fn accept(engine: &Engine, given: &[(u128, &str)]) {
-    let stream = StreamName::new("events").unwrap();
+    let stream = StreamName::new("events").expect("a name");
     engine.intake().accept(&stream, records(given), Origin::Push(None)).await.expect("it is accepted");
 }
 
@@ -92,10 +92,10 @@ async fn slices_are_counted_once_whatever_happens() {
 
 /// A ledger on which one pipeline has a plan for so many records.
 fn planned(path: &Path, records: u64) -> (Ledger, Plan, BatchRecord) {
-    let ledger = Ledger::open(path).unwrap();
-    let (stream, incarnation) = (StreamName::new("events").unwrap(), uuid::Uuid::from_u128(1));
-    ledger.register("p", &stream, incarnation, Offset(0)).unwrap();
-    let span = Span::new(Offset(0), Offset(records)).unwrap();
+    let ledger = Ledger::open(path).expect("a new ledger");
+    let (stream, incarnation) = (StreamName::new("events").expect("a name"), uuid::Uuid::from_u128(1));
+    ledger.register("p", &stream, incarnation, Offset(0)).expect("it is registered");
+    let span = Span::new(Offset(0), Offset(records)).expect("some records");
     let plan = Plan {
         batch: BatchId::derive(incarnation, &stream, "p", span),
         span,
@@ -106,7 +106,7 @@ fn planned(path: &Path, records: u64) -> (Ledger, Plan, BatchRecord) {
         planned_at: Timestamp(0),
         source_bytes: 0,
     };
-    ledger.begin("p", &plan).unwrap();
+    ledger.begin("p", &plan).expect("it is begun");
     let record = BatchRecord {
         pipeline: "p".into(),
         incarnation,

@@ -94,7 +94,8 @@ impl Export {
 }
 
 fn gzip(data: &[u8], level: Compression) -> io::Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(data.len() / 4), level);
+    let room = if level.level() == 0 { data.len() + data.len() / 1_000 + 64 } else { data.len() / 4 };
+    let mut encoder = GzEncoder::new(Vec::with_capacity(room), level);
     encoder.write_all(data)?;
     encoder.finish()
 }

@@ -10,6 +10,10 @@ use lakeward_model::Timestamp;
 /// Microseconds of an hour.
 pub(crate) const MICROS: i64 = 3_600_000_000;
 
+/// The first and the last hour there is: jiff's calendar, a day less.
+const FIRST: i64 = -104_918_000;
+const LAST: i64 = 70_389_500;
+
 /// An hour, counted from 1970-01-01T00 in UTC. Shown as `2026-03-01T05`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hour(i64);
@@ -24,7 +28,7 @@ impl Hour {
     /// instant beyond the year 9999.
     #[must_use]
     pub fn of(at: Timestamp) -> Self {
-        Self(at.micros().div_euclid(MICROS).clamp(-104_918_000, 70_389_500))
+        Self(at.micros().div_euclid(MICROS).clamp(FIRST, LAST))
     }
 
     /// Its first instant.
@@ -33,10 +37,10 @@ impl Hour {
         Timestamp(self.0.saturating_mul(MICROS))
     }
 
-    /// The hour `hours` later.
+    /// The hour `hours` later, or the last one there is.
     #[must_use]
     pub fn plus(self, hours: u64) -> Self {
-        Self(self.0.saturating_add(i64::try_from(hours).unwrap_or(i64::MAX)))
+        Self(self.0.saturating_add(i64::try_from(hours).unwrap_or(i64::MAX)).min(LAST))
     }
 
     /// How many hours `later` is behind this one; 0 if it is not.
@@ -158,8 +162,15 @@ mod tests {
         for bad in ["", "2026-02-30", "2026-03-01T24", "20260301T24", "yesterday"] {
             assert!(bad.parse::<Hour>().is_err(), "{bad}");
         }
-        for bad in ["2026-03-01T05", "20260301", "20260301T5", "20260301T055", "20260301t05", "+2260301T05", "２０２６"]
-        {
+        for bad in [
+            "2026-03-01T05",
+            "20260301",
+            "20260301T5",
+            "20260301T055",
+            "20260301t05",
+            "+2260301T05",
+            "２０２６",
+        ] {
             assert!(Hour::from_export(bad).is_err(), "{bad}");
         }
     }

@@ -23,6 +23,9 @@ pub(super) mod purpose {
 /// in the making keeps in memory.
 const PART_EVENTS_MAX: u64 = 4_000;
 
+/// Events of an hour at the most, unless it is a big one.
+const EVENTS_MAX: u64 = 10_000_000;
+
 /// The JSON bytes of an event on average, measured; for the size of big hours.
 pub(super) const EVENT_BYTES: u64 = 1_805;
 
@@ -40,7 +43,11 @@ impl FromStr for Volume {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is no number of events such as 250, nor a range such as 0..500");
-        let number = |text: &str| text.parse::<u64>().map_err(|_| wrong());
+        let number = |text: &str| match text.parse::<u64>() {
+            Ok(events) if events <= EVENTS_MAX => Ok(events),
+            Ok(_) => Err(format!("an hour has {EVENTS_MAX} events at the most")),
+            Err(_) => Err(wrong()),
+        };
         let Some((low, high)) = text.split_once("..") else { return Ok(Self::Fixed(number(text)?)) };
         let (low, high) = (number(low)?, number(high)?);
         if low <= high { Ok(Self::Between(low, high)) } else { Err(wrong()) }
@@ -173,6 +180,7 @@ mod tests {
     fn uuids_are_those_of_all_earlier_versions() {
         let hour = "2026-03-01T05".parse().unwrap();
         let first = uuid(1, hour, 0);
+        assert_eq!(first.to_string(), "29656e11-f8cf-12bf-abb1-d56aaec3d328");
         assert_eq!((first.get_version_num(), first.get_variant()), (1, uuid::Variant::RFC4122));
         let mut all: Vec<_> = (0..10_000).map(|index| uuid(1, hour, index)).collect();
         all.sort_unstable();
@@ -184,7 +192,7 @@ mod tests {
     fn volumes_read() {
         assert_eq!("250".parse(), Ok(Volume::Fixed(250)));
         assert_eq!("0..500".parse(), Ok(Volume::Between(0, 500)));
-        for bad in ["", "-1", "5..3", "a..b", "5.."] {
+        for bad in ["", "-1", "5..3", "a..b", "5..", "10000001"] {
             assert!(bad.parse::<Volume>().is_err(), "{bad}");
         }
     }

@@ -16,7 +16,7 @@ pub enum What {
     /// An hour whose delay is not over gives a part of its events. In a
     /// script: the window's hours give their first `share`.
     Late,
-    /// 404. Drawn only for hours whose delay is not over: behind it a 404 says
+    /// A 404. Drawn only for hours whose delay is not over: behind it a 404 says
     /// that there are no events.
     NotFound,
     /// 400: the export is larger than 4 GB. Drawn for windows that are wider

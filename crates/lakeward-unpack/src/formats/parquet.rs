@@ -16,6 +16,7 @@ use parquet::file::reader::{ChunkReader, Length};
 use super::{Records, too_large};
 use crate::bulk::{Bulk, Section};
 use crate::error::Fault;
+use crate::guard;
 use crate::meter::Meter;
 
 /// Rows that are decoded at a time.
@@ -145,13 +146,11 @@ impl Records for Table {
     }
 }
 
-/// Runs the library's decoder, which panics on some damaged pages. That is an
-/// error where panics unwind; in a build with `panic = "abort"` nothing can be
-/// done about it here.
+/// Runs the library's decoder, which panics on some damaged pages: that is a
+/// damaged file, not a broken invariant of ours.
 fn guarded<T>(decode: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
-    // Nothing that it touched is used after an error.
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode))
-        .unwrap_or_else(|_| Err(Fault::Broken("the Parquet file is damaged: its decoder gave up".into())))
+    guard::caught(decode)
+        .unwrap_or_else(|| Err(Fault::Broken("the Parquet file is damaged: its decoder gave up".into())))
 }
 
 fn broken(error: ParquetError) -> Fault {

@@ -1,5 +1,7 @@
 //! Tests of unpacking through its public interface.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod archives;
 mod csv;
 mod damage;

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use lakeward_connectors::catalogs::glue::Glue;
 use lakeward_connectors::destinations::lake::Lake;
-use lakeward_connectors::sources::kinesis::KinesisSource;
 
-use crate::config::{CatalogConfig, Config, DestinationConfig, Problems, SourceConfig};
+use crate::config::{CatalogConfig, Config, DestinationConfig, Problems};
 use crate::exit::Code;
 use crate::terminal::{self, Output};
+use crate::wiring;
 
 /// Check a configuration: all problems at once, each with its path.
 #[derive(Debug, clap::Args)]
@@ -18,7 +18,7 @@ pub(crate) struct Check {
     config: PathBuf,
     /// Also try the destinations: reach them, write, and find out whether
     /// conditional puts are honoured; ask the catalogs for their tables and the
-    /// sources for their shards.
+    /// sources for their shards, their newest hour or their first objects.
     #[arg(long)]
     connect: bool,
 }
@@ -69,16 +69,16 @@ impl Check {
             }
         }
         if self.connect {
-            for SourceConfig::Kinesis(kinesis) in &config.sources {
-                let found = KinesisSource::open(kinesis)?.probe().await;
+            for source in &config.sources {
+                let (probe, found) = wiring::probe_source(&config, source).await?;
                 let (ok, message) = match found {
                     Ok(found) => (true, found),
                     Err(failure) => (false, failure.to_string()),
                 };
                 failed += u32::from(!ok);
-                table.add_row([&kinesis.name, "kinesis", "shards", &message]);
+                table.add_row([source.name(), source.kind(), probe, &message]);
                 probes.push(serde_json::json!({
-                    "source": kinesis.name, "probe": "shards", "ok": ok, "message": message,
+                    "source": source.name(), "probe": probe, "ok": ok, "message": message,
                 }));
             }
         }

@@ -17,6 +17,9 @@ use crate::exit::{Code, coded};
 use crate::service::Signals;
 use crate::terminal::Output;
 
+/// Bytes of a big hour at the most.
+const BIG_HOUR_MAX: u64 = 100_000_000_000;
+
 /// Be an upstream: seeded data and scripted misbehaviour, for trying a source
 /// without an account.
 #[derive(Debug, clap::Args)]
@@ -122,7 +125,10 @@ fn parse_whats(text: &str) -> Result<Whats, String> {
 
 fn parse_big_hour(text: &str) -> Result<(Hour, u64), String> {
     let (hour, size) = text.split_once('=').ok_or("it is HOUR=SIZE, such as 2026-03-01T05=4GB")?;
-    Ok((hour.parse().map_err(|error: amplitude::NoHour| error.to_string())?, parse_size(size)?))
+    let hour = hour.parse().map_err(|error: amplitude::NoHour| error.to_string())?;
+    let size = parse_size(size)?;
+    // The oracle sorts an hour's ids: 55 million of these.
+    if size <= BIG_HOUR_MAX { Ok((hour, size)) } else { Err("an hour has 100GB at the most".to_string()) }
 }
 
 fn parse_size(text: &str) -> Result<u64, String> {
@@ -250,9 +256,9 @@ impl Amplitude {
         out.say("Take it all into a lake, with this as lakeward.yaml:");
         out.say(format!(
             "  sources:\n    - type: amplitude\n      name: amplitude\n      stream: amplitude-events\n      \
-             endpoint: {url}/api/2/export\n      api_key: {api_key}\n      secret_key: {secret_key}\n      \
+             endpoint: {url}\n      api_key: {api_key}\n      secret_key: {secret_key}\n      \
              from: {from}\n  pipelines:\n    - name: amplitude\n      stream: amplitude-events\n      \
-             dedup: {{ key: [uuid] }}\n      output: {{ format: parquet, path: \"events/day=!{{event:event_time:yyyy-MM-dd}}/\" }}\n      \
+             dedup: {{ key: [uuid], window: 30d }}\n      output: {{ format: parquet, path: \"events/day=!{{event:event_time:yyyy-MM-dd}}/\" }}\n      \
              destination: {{ type: lake, url: ./lake }}"
         ));
         out.say("See what there is, and what was asked:");

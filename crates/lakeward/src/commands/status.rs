@@ -21,7 +21,7 @@ impl Status {
         let inspected = Inspected::open(&config)?;
         let running = matches!(inspected, Inspected::Remote(_));
         let all = inspected.status().await?;
-        let sources = inspected.sources().await?;
+        let sources = inspected.sources(&config).await?;
         if out.is_json() {
             out.json(&serde_json::json!({ "running": running, "pipelines": all, "sources": sources }))?;
             return Ok(Code::Done);
@@ -143,6 +143,7 @@ fn slices(status: &SourceStatus) -> String {
 fn next_look(status: &SourceStatus) -> String {
     match status.slices {
         None => String::new(),
+        Some(_) if status.state == SourceState::Stopped => String::new(),
         Some(slices) => slices.next_look.map_or_else(|| String::from("when asked"), terminal::instant),
     }
 }

@@ -103,13 +103,17 @@ impl Inspected {
         }
     }
 
-    /// Every source's numbers now; none if no process runs.
-    pub(crate) async fn sources(&self) -> anyhow::Result<Vec<SourceStatus>> {
+    /// Every source's numbers now. If no process runs those that come in slices,
+    /// as far as the ledger knows them.
+    pub(crate) async fn sources(&self, config: &Config) -> anyhow::Result<Vec<SourceStatus>> {
         match self {
             Self::Remote(remote) => {
                 remote.get::<ServiceStatus>("/v1/status").await.map(|status| status.sources)
             }
-            Self::Offline(_) => Ok(Vec::new()),
+            Self::Offline(offline) => {
+                let sliced = config.sources.iter().filter(|source| source.is_sliced());
+                sliced.map(|source| offline.sliced(source)).filter_map(Result::transpose).collect()
+            }
             Self::Here(control) => Ok(control.sources()),
         }
     }

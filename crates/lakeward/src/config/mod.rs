@@ -262,6 +262,7 @@ impl Config {
                 problems.push(Problem::new(format!("pipelines[{index}].{path}"), problem));
             }
         }
+        self.sources.iter_mut().for_each(|source| source.resolve_in(folder));
         problems.extend(self.problems());
         (self, problems)
     }

@@ -1,7 +1,12 @@
 //! `sources`: where records are pulled from.
 
+use std::path::Path;
+
+use lakeward_connectors::sources::ScheduleConfig;
+use lakeward_connectors::sources::amplitude::AmplitudeConfig;
 use lakeward_connectors::sources::kinesis::KinesisConfig;
-use lakeward_engine::StreamSpec;
+use lakeward_connectors::sources::objects::ObjectsConfig;
+use lakeward_engine::{Schedule, ScheduleError, StreamSpec};
 use lakeward_model::StreamName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,6 +19,10 @@ use super::Problem;
 pub(crate) enum SourceConfig {
     /// A stream of Kinesis Data Streams, or of a server that speaks its API.
     Kinesis(Box<KinesisConfig>),
+    /// An Amplitude project, by its Export API: every hour of upload once.
+    Amplitude(Box<AmplitudeConfig>),
+    /// The objects of a bucket, or the files of a folder, each once.
+    Objects(Box<ObjectsConfig>),
 }
 
 impl SourceConfig {
@@ -21,6 +30,8 @@ impl SourceConfig {
     pub(crate) fn name(&self) -> &str {
         match self {
             Self::Kinesis(kinesis) => &kinesis.name,
+            Self::Amplitude(amplitude) => &amplitude.name,
+            Self::Objects(objects) => &objects.name,
         }
     }
 
@@ -28,6 +39,8 @@ impl SourceConfig {
     pub(crate) fn stream(&self) -> &str {
         match self {
             Self::Kinesis(kinesis) => &kinesis.stream,
+            Self::Amplitude(amplitude) => &amplitude.stream,
+            Self::Objects(objects) => &objects.stream,
         }
     }
 
@@ -35,6 +48,8 @@ impl SourceConfig {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Kinesis(_) => "kinesis",
+            Self::Amplitude(_) => "amplitude",
+            Self::Objects(_) => "objects",
         }
     }
 
@@ -42,13 +57,39 @@ impl SourceConfig {
     pub(crate) fn is_sliced(&self) -> bool {
         match self {
             Self::Kinesis(_) => false,
+            Self::Amplitude(_) | Self::Objects(_) => true,
         }
     }
 
     /// Whether its slices are hours.
     pub(crate) fn is_hourly(&self) -> bool {
+        matches!(self, Self::Amplitude(_))
+    }
+
+    /// When it looks for what is new, if that is at set times.
+    ///
+    /// # Errors
+    /// They cannot be; see [`ScheduleError`].
+    pub(crate) fn schedule(&self) -> Result<Option<Schedule>, ScheduleError> {
+        let config = match self {
+            Self::Kinesis(_) => None,
+            Self::Amplitude(amplitude) => amplitude.schedule.as_ref(),
+            Self::Objects(objects) => objects.schedule.as_ref(),
+        };
+        let made = config.map(|ScheduleConfig { cron, zone, jitter, catch_up }| {
+            Schedule::new(cron, zone, *jitter, *catch_up, self.name())
+        });
+        made.transpose()
+    }
+
+    /// Folders that it names lie below `folder`.
+    pub(super) fn resolve_in(&mut self, folder: &Path) {
         match self {
-            Self::Kinesis(_) => false,
+            Self::Kinesis(_) => {}
+            Self::Amplitude(amplitude) => {
+                amplitude.spool = amplitude.spool.as_ref().map(|spool| folder.join(spool));
+            }
+            Self::Objects(objects) => objects.resolve_in(folder),
         }
     }
 
@@ -59,7 +100,7 @@ impl SourceConfig {
 
     /// Whether both keep their leases in one table.
     fn shares_leases_with(&self, other: &Self) -> bool {
-        let (Self::Kinesis(mine), Self::Kinesis(other)) = (self, other);
+        let (Self::Kinesis(mine), Self::Kinesis(other)) = (self, other) else { return false };
         mine.lease_table().is_some_and(|table| other.lease_table() == Some(table))
     }
 
@@ -72,12 +113,35 @@ impl SourceConfig {
         if let Err(error) = StreamName::new(self.stream()) {
             problems.push(Problem::new(format!("{path}.stream"), error.to_string()));
         }
-        let Self::Kinesis(kinesis) = self;
-        if let Err(error) = kinesis.check() {
-            problems.push(Problem::new(format!("{path}.{}", error.setting), error.problem));
+        if self.is_sliced() && !is_folder(name) {
+            problems.push(Problem::new(
+                format!("{path}.name"),
+                "a folder of the state has this name: letters, digits, `-`, `_` and `.`, and no `.` at its start",
+            ));
+        }
+        let found = match self {
+            Self::Kinesis(kinesis) => kinesis.check().map_err(|error| (error.setting, error.problem)),
+            Self::Amplitude(amplitude) => amplitude.check().map_err(|error| (error.setting, error.problem)),
+            Self::Objects(objects) => objects.check().map_err(|error| (error.setting, error.problem)),
+        };
+        if let Err((setting, problem)) = found {
+            problems.push(Problem::new(format!("{path}.{setting}"), problem));
+        }
+        if let Err(error) = self.schedule() {
+            let setting = match error {
+                ScheduleError::Cron { .. } | ScheduleError::Never(_) => "cron",
+                ScheduleError::Zone(_) => "zone",
+                ScheduleError::Jitter => "jitter",
+            };
+            problems.push(Problem::new(format!("{path}.schedule.{setting}"), error.to_string()));
         }
         problems
     }
+}
+
+fn is_folder(name: &str) -> bool {
+    let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    !name.starts_with('.') && name.bytes().all(letter)
 }
 
 /// What is wrong with all sources together and each for itself.

@@ -219,7 +219,7 @@ fn times_with_a_space_are_times() {
         r#"{"server_upload_time":"2020-11-24 09:59:58.880000","event_time":"2019-12-31 23:59:59.000001"}"#;
     let built = built(&shape, &[vec![record(text, None)]], none);
     let expect =
-        r#"{"server_upload_time":"2020-11-24 09:59:58.880000","event_time":"2019-12-31T23:59:59.000001"}"#;
+        r#"{"event_time":"2019-12-31T23:59:59.000001","server_upload_time":"2020-11-24 09:59:58.880000"}"#;
     assert_eq!(data(&built), [("2020/11/24/09/2019/".into(), vec![expect.to_string()])]);
     assert_eq!(built.counts.rescued, 0);
 }

@@ -18,11 +18,11 @@ pub(super) enum Miss {
     TooLarge(String),
     /// Less has to be asked for; a single hour is tried again later.
     Slow(Failure),
-    /// What came is no archive, or not a whole one: asked again twice, then for
-    /// less. A single hour is then given up.
+    /// What came is no archive, or not a whole one: asked again three times,
+    /// then for less. A single hour is then given up.
     Corrupt(String),
-    /// The body did not come to its end: asked again twice, then for less. A
-    /// single hour is tried again later.
+    /// The body did not come to its end: asked again three times, then for less.
+    /// A single hour is tried again later.
     Cut(Failure),
     /// It is unclear which hour a member belongs to: asked hour by hour.
     Strange(String),

@@ -16,9 +16,9 @@ use super::learned::Learned;
 use super::spool::{Claim, Spool};
 
 /// How often what came damaged or cut is asked for before less is.
-const TRIES: u32 = 3;
+const TRIES: u32 = 4;
 /// The pause before the second try; twice that before the third.
-const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Fetches windows for a source.
 #[derive(Debug)]

@@ -46,6 +46,8 @@ use spool::{Found, Spool};
 
 /// Hours of a page of the list.
 const PAGE: usize = 1_000;
+/// How often an hour lets the one before it go first; there are up to four.
+const TURNS: usize = 16;
 
 /// A project of Amplitude that is pulled.
 #[derive(Debug)]
@@ -198,8 +200,14 @@ impl SlicedSource for AmplitudeSource {
             return Err(failures::not_ready(hour, Duration::from_micros(wait)).into());
         }
         let _opening = self.spool.opening(hour);
-        // Those that are opened at the same time say so first.
-        task::yield_now().await;
+        // Those that are opened at the same time say so first, and the first of
+        // them asks for all.
+        for _ in 0..TURNS {
+            task::yield_now().await;
+            if !self.spool.is_behind_another(hour) {
+                break;
+            }
+        }
         loop {
             let choose = |known: &dyn Fn(Hour) -> bool, asked: &dyn Fn(Hour) -> bool| {
                 self.hours_of(hour, coming, known, asked)

@@ -167,6 +167,15 @@ impl Spool {
         Opening { spool: Arc::clone(self), hour }
     }
 
+    /// Whether the hour before this one is about to ask for it, too.
+    pub(super) fn is_behind_another(&self, hour: Hour) -> bool {
+        let (shelf, before) = (self.shelf(), hour.before());
+        let asks = |hour| shelf.claims.iter().any(|(window, _)| window.has(hour));
+        let here = |hour| shelf.kept.iter().any(|kept| kept.has(hour, false));
+        let waits = shelf.opening.contains_key(&before) && !asks(before) && !here(before);
+        waits && !asks(hour) && !here(hour)
+    }
+
     /// A name for what is being fetched; the file goes with it.
     pub(super) fn partial(&self) -> Partial {
         let name = format!("{PARTIAL}{}-{}", self.project, ids::fresh().simple());

@@ -31,12 +31,12 @@ fn damages() -> Vec<Fault> {
 async fn a_damaged_archive_is_fetched_again() {
     for fault in damages().into_iter().chain([Fault::Cut, Fault::Stall]) {
         let mut world = days(&[DAY]);
-        world.faults.extend([Some(fault.clone()), Some(fault.clone())]);
+        world.faults.extend(vec![Some(fault.clone()); 3]);
         let setting = Setting::start(world).await;
         let slices = setting.day(DAY).await;
         let taken = setting.take_all(&slices).await;
         assert_eq!(taken.records, expected(DAY), "{fault:?}");
-        assert_eq!(setting.server.asked(), vec![window("20260301T00", "20260301T23"); 3], "{fault:?}");
+        assert_eq!(setting.server.asked(), vec![window("20260301T00", "20260301T23"); 4], "{fault:?}");
         assert_eq!(setting.archives(), 1, "{:?}", setting.files());
     }
 }
@@ -75,7 +75,7 @@ async fn a_body_that_never_ends_well_is_tried_again_later() {
         let failure = failed(Taken::default().take(&setting.source, &slices[0], &[]).await);
         assert_eq!(failure.kind, FailureKind::Unknown);
         says(&failure.message, "asked again later");
-        assert_eq!(setting.server.asked().len(), 3);
+        assert_eq!(setting.server.asked().len(), 4);
         assert!(setting.files().is_empty(), "{:?}", setting.files());
     }
 }

@@ -143,7 +143,8 @@ async fn a_file_that_changes_or_goes_is_gone() {
     std::fs::write(root.path().join("a"), lines(10, 0)).expect("written");
     let (source, _spool) = open(&folder(root.path()));
     let slices = list(&source, &Wanted::default()).await;
-    let mut reader = source.open(&slices[0], slices[0].id(uuid::Uuid::nil()), None, &[]).await.expect("opened");
+    let mut reader =
+        source.open(&slices[0], slices[0].id(uuid::Uuid::nil()), None, &[]).await.expect("opened");
     std::fs::write(root.path().join("a"), lines(11, 0)).expect("written anew");
     assert!(matches!(read(&source, &slices[0]).await, Err(SliceFailure::Gone(_))));
     // Also one that changes while it is read.
@@ -189,10 +190,16 @@ async fn a_bucket_is_listed_in_pages_as_narrow_as_can_be() {
     let at = |day: i64| Timestamp((19_722 + day) * 86_400_000_000);
     let days = Wanted { from: Some(at(1)), to: Some(at(3)), ..Wanted::default() };
     let found = list(&source, &days).await;
-    assert_eq!(found.len(), all.iter().filter(|s| s.name.contains("2024-01-01") || s.name.contains("2024-01-02")).count());
+    assert_eq!(
+        found.len(),
+        all.iter().filter(|s| s.name.contains("2024-01-01") || s.name.contains("2024-01-02")).count()
+    );
     let typo = Wanted { captured: vec![("sektion".into(), "1".into())], ..Wanted::default() };
     let failure = source.list(&typo, None).await.expect_err("no such part");
-    assert!(failure.kind == FailureKind::Refused && failure.message.contains("section_id, category"), "{failure}");
+    assert!(
+        failure.kind == FailureKind::Refused && failure.message.contains("section_id, category"),
+        "{failure}"
+    );
 }
 
 #[tokio::test]
@@ -345,7 +352,10 @@ async fn bad_answers_say_what_to_check() {
         match read(&source, &slice).await {
             Err(SliceFailure::Source(failure)) => {
                 assert_eq!(failure.kind, FailureKind::Refused, "{failure}");
-                assert!(failure.message.contains(expect) && !format!("{failure:?}").contains("hush"), "{failure}");
+                assert!(
+                    failure.message.contains(expect) && !format!("{failure:?}").contains("hush"),
+                    "{failure}"
+                );
             }
             other => panic!("{other:?}"),
         }

@@ -114,7 +114,8 @@ impl State {
             let found = query.split('&').find_map(|pair| pair.strip_prefix(&format!("{name}=")));
             found.map(decoded).unwrap_or_default()
         };
-        let (prefix, after) = (parameter("prefix"), parameter("start-after").max(parameter("continuation-token")));
+        let (prefix, after) =
+            (parameter("prefix"), parameter("start-after").max(parameter("continuation-token")));
         let count: usize = parameter("max-keys").parse().unwrap_or(1_000);
         self.asked.push(format!("LIST {prefix} {after} {count}"));
         let mut found = self.objects.iter().filter(|(key, _)| key.starts_with(&prefix) && **key > after);
@@ -158,9 +159,14 @@ impl State {
         }
         let answer = match range.as_deref().and_then(|range| range.strip_prefix("bytes=")?.split_once('-')) {
             Some((from, to)) => {
-                let (from, to): (usize, usize) = (from.parse().expect("a number"), to.parse().expect("a number"));
+                let (from, to): (usize, usize) =
+                    (from.parse().expect("a number"), to.parse().expect("a number"));
                 let part = bytes.slice(from..(to + 1).min(bytes.len()));
-                let about = format!("{about}content-range: bytes {from}-{}/{}\r\n", from + part.len() - 1, bytes.len());
+                let about = format!(
+                    "{about}content-range: bytes {from}-{}/{}\r\n",
+                    from + part.len() - 1,
+                    bytes.len()
+                );
                 reply(206, &about, &part)
             }
             None => reply(200, &about, &bytes),
@@ -189,7 +195,9 @@ impl State {
             queue.retain(|message| !deleted.contains(&message.receipt));
             json!({"Successful": [], "Failed": []})
         } else {
-            let hidden = |entry: &Value| (text(&entry["ReceiptHandle"]), entry["VisibilityTimeout"].as_u64().unwrap_or(0));
+            let hidden = |entry: &Value| {
+                (text(&entry["ReceiptHandle"]), entry["VisibilityTimeout"].as_u64().unwrap_or(0))
+            };
             self.hidden.extend(entries.iter().map(hidden));
             json!({"Successful": [], "Failed": []})
         };
@@ -211,7 +219,8 @@ pub(super) fn etag(bytes: &[u8]) -> String {
 }
 
 fn reply(status: u16, headers: &str, body: &[u8]) -> Vec<u8> {
-    let mut answer = format!("HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\n\r\n", body.len()).into_bytes();
+    let mut answer =
+        format!("HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\n\r\n", body.len()).into_bytes();
     answer.extend_from_slice(body);
     answer
 }
@@ -245,7 +254,8 @@ async fn request(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<(String,
         }
     };
     let head = String::from_utf8_lossy(&bytes[..start]).to_string();
-    let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+    let length =
+        head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
     let length: usize = length.unwrap_or(0);
     while bytes.len() < start + length {
         if socket.read_buf(bytes).await.ok()? == 0 {

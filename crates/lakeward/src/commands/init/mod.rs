@@ -4,6 +4,7 @@
 //! A new template is a file in `templates/`, a file here that says which
 //! choices it has and fills them in, and a variant of [`Template`].
 
+mod amplitude;
 mod launchdarkly;
 
 use std::fs::OpenOptions;
@@ -29,6 +30,8 @@ pub(crate) struct Init {
 /// The known systems.
 #[derive(Debug, clap::Subcommand)]
 enum Template {
+    /// The events of an Amplitude project, by its Export API: every hour once.
+    Amplitude(amplitude::Amplitude),
     /// LaunchDarkly's experiment evaluations (from the hooks, or from anything
     /// that sends to Firehose) and the events of all its SDKs.
     #[command(name = "launchdarkly")]
@@ -39,6 +42,7 @@ impl Template {
     /// The file to write.
     fn file(&self) -> &Path {
         match self {
+            Self::Amplitude(template) => template.file(),
             Self::LaunchDarkly(template) => template.file(),
         }
     }
@@ -46,6 +50,7 @@ impl Template {
     /// The configuration.
     fn text(&self) -> String {
         match self {
+            Self::Amplitude(template) => template.text(),
             Self::LaunchDarkly(template) => template.text(),
         }
     }
@@ -53,6 +58,7 @@ impl Template {
     /// What a person wants to know next.
     fn hints(&self) -> &'static [&'static str] {
         match self {
+            Self::Amplitude(_) => amplitude::HINTS,
             Self::LaunchDarkly(_) => launchdarkly::HINTS,
         }
     }
