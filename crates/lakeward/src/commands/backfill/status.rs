@@ -45,6 +45,9 @@ impl Status {
             Inspected::Offline(offline) => {
                 serde_json::from_value(serde_json::to_value(offline.runs(&source.name)?)?)?
             }
+            Inspected::Here(control) => {
+                serde_json::from_value(serde_json::to_value(control.runs(Some(&source.name)).await?)?)?
+            }
         };
         runs.sort_by_key(|run| std::cmp::Reverse(run.started_at));
         if out.is_json() {
