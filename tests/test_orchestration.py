@@ -62,6 +62,52 @@ def test_their_configuration_is_sound():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_commands_take_what_is_there_once(tmp_path):
+    """The examples' own configuration and commands, against a simulated Amplitude."""
+    from simulated import Amplitude
+
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "lakeward").write_text(f"#!/bin/sh\nexec {service.PROGRAM} \"$@\"\n")
+    (folder / "lakeward").chmod(0o755)
+    settings, lines = crontab(tmp_path)
+    settings.pop("PATH")
+    (tmp_path / "secrets").write_text("AMPLITUDE_API_KEY=demo\nAMPLITUDE_SECRET_KEY=demo\n")
+    settings["CONFIG"] = str(tmp_path / "lakeward.yaml")
+    keys = {"AMPLITUDE_API_KEY": "demo", "AMPLITUDE_SECRET_KEY": "demo"}
+    environment = {"LAKE_URL": f"file://{tmp_path}/lake/", "STATE_DIRECTORY": str(tmp_path / "state")}
+    with Amplitude("--from", "2026-03-01", "--hours", "12", "--events-per-hour", "5..20") as amplitude:
+        example = yaml.safe_load((EXAMPLES / "lakeward.yaml").read_text())
+        example["sources"][0].update(endpoint=amplitude.url, **{"from": "2026-03-01"})
+        example["sources"][0].pop("region")
+        (tmp_path / "lakeward.yaml").write_text(json.dumps(example))
+        expected = len(amplitude.uuids(**{"from": "2026-03-01", "to": "2026-03-01T12"}))
+
+        kestra = flow()["tasks"][0]["commands"][0].replace("/etc/lakeward/lakeward.yaml", settings["CONFIG"])
+        done = shell(kestra, tmp_path, folder, DATE="2026-03-01", timeout=300, **keys, **environment)
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+        outputs = [line for line in done.stdout.splitlines() if re.fullmatch(r"::\{.*\}::", line)]
+        given = json.loads(outputs[0][2:-2])["outputs"]
+        assert given["events"] == expected > 0
+        # Everything that the flow reads of it is there.
+        wanted = re.findall(r"outputs\.pull\.vars\.(\w+)", json.dumps(flow()))
+        assert len(wanted) == 5 and set(wanted) <= set(given)
+
+        # What came with one is not taken again by another.
+        asked_for = len(amplitude.requests())
+        done = shell(lines[0][1], tmp_path, folder, timeout=300, **settings, **environment)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), done.stdout + done.stderr
+        again = shell(kestra, tmp_path, folder, DATE="2026-03-01", timeout=300, **keys, **environment)
+        assert json.loads(again.stdout.splitlines()[-1])["events"] == 0
+        assert asked_for > 0
+
+        # A wrong key is told to whoever gets cron's mail, once, with what to check.
+        (tmp_path / "secrets").write_text("AMPLITUDE_API_KEY=demo\nAMPLITUDE_SECRET_KEY=wrong\n")
+        shutil.rmtree(tmp_path / "state")
+        done = shell(lines[0][1], tmp_path, folder, timeout=300, **settings, **environment)
+        assert done.returncode == 77 and "key" in done.stderr, done.stderr
+
+
 # Kestra
 
 

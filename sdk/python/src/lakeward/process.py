@@ -1,5 +1,6 @@
 """A service that this program starts and stops."""
 
+import atexit
 import json
 import os
 import pathlib
@@ -37,6 +38,8 @@ class Service:
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._log,
             cwd=pathlib.Path(config).resolve().parent, start_new_session=True,
         )
+        # A program that ends without a word to it does not leave it behind.
+        atexit.register(self.stop, 60.0)
         said = _members(self._first_line(timeout))
         if "listening" not in said:
             self.stop(1.0)
@@ -64,6 +67,7 @@ class Service:
     def stop(self, timeout: float) -> None:
         """Delivers what is pending and ends. What is not delivered in time
         stays in the journal for the next start."""
+        atexit.unregister(self.stop)
         if self.is_running:
             self._process.send_signal(signal.SIGTERM)
             try:

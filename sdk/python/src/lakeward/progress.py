@@ -37,7 +37,7 @@ class Progress:
         if self._bar is not None:
             self._bar.total = run.slices_known or None
             self._bar.set_postfix_str(f"{run.records:,} records, {shown.size(run.bytes)}", refresh=False)
-            self._bar.update(run.slices_done - self._bar.n)
+            self._bar.update(run.slices_done + run.slices_already - self._bar.n)
             return
         line = self._line(run)
         now = time.monotonic()
@@ -52,12 +52,13 @@ class Progress:
         self._last_line = line
 
     def _line(self, run) -> str:
-        done = f"{run.slices_done:,} of {shown.plural(run.slices_known, 'slice')}"
+        through = run.slices_done + run.slices_already
+        done = f"{through:,} of {shown.plural(run.slices_known, 'slice')}"
         line = f"{run.state}: {done}, {run.records:,} records, {shown.size(run.bytes)}"
         took = time.monotonic() - self._start
         rate = run.slices_done / took if took > 0 else 0
-        if 0 < run.slices_done < run.slices_known and took > 2 and rate:
-            line += f", about {(run.slices_known - run.slices_done) / rate:,.0f} s left"
+        if 0 < through < run.slices_known and took > 2 and rate:
+            line += f", about {(run.slices_known - through) / rate:,.0f} s left"
         return line + (f" ({run.last_error})" if run.last_error and not run.has_ended else "")
 
     def end(self) -> None:

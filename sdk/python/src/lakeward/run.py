@@ -55,6 +55,11 @@ class Run:
         return self._answer.get("slices_done") or 0
 
     @property
+    def slices_already(self) -> int:
+        """Slices that are meant and were taken before it."""
+        return self._answer.get("slices_already") or 0
+
+    @property
     def slices_not_ready(self) -> int:
         return self._answer.get("slices_not_ready") or 0
 
@@ -153,9 +158,13 @@ class Run:
         return f"run {self.id} failed: {message}"
 
     def __str__(self) -> str:
-        done = f"{self.slices_done:,} of {shown.plural(self.slices_known, 'slice')}"
         verb = "counted" if self.kind == "count" else "taken"
+        done = shown.plural(self.slices_done, "slice")
+        if not self.has_ended:
+            done = f"{self.slices_done + self.slices_already:,} of {shown.plural(self.slices_known, 'slice')}"
         text = f"{self.state}: {done} {verb}, {shown.plural(self.records, 'record')}, {shown.size(self.bytes)}"
+        if self.slices_already:
+            text += f", {self.slices_already:,} were taken before"
         if self.slices_not_ready:
             text += f", {self.slices_not_ready:,} not ready yet"
         if self.slices_set_aside:

@@ -33,6 +33,9 @@ class Status(dict):
         head = "ready" if self.ready else "not ready: it is stopping, or its journal is full"
         return "\n\n".join([head] + [shown.text_table(names, rows) for names, rows in self._tables()])
 
+    def __repr__(self) -> str:
+        return f"<Status\n{self}>"
+
     def _repr_html_(self) -> str:
         title = "ready" if self.ready else "not ready"
         return f"<p><b>{title}</b></p>" + "".join(shown.html_table(names, rows) for names, rows in self._tables())
@@ -41,7 +44,7 @@ class Status(dict):
 def _text(value: Any) -> Any:
     # Some states say more than their name.
     if isinstance(value, dict):
-        return next(iter(value), "") if len(value) == 1 else value.get("state", str(value))
+        return value.get("state") or next(iter(value), "")
     return value
 
 
