@@ -83,7 +83,8 @@ enum Store {
 }
 
 /// Objects below the url that are none of the source's, because their name does
-/// not fit, or because nobody can ask for such a name.
+/// not fit, because nobody can ask for such a name, or because they are links
+/// that lead elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Unfit {
     /// How many the last complete list had.
@@ -191,8 +192,8 @@ impl SlicedSource for ObjectsSource {
             Store::Folder(folder) => {
                 let (folder, after) = (folder.clone(), after.map(String::from));
                 let listed = blocking(move || folder.list(&prefix, after.as_deref(), PAGE)).await?;
-                let (objects, next) = listed?;
-                (objects, next, None)
+                let listed = listed?;
+                (listed.objects, listed.next, listed.odd)
             }
             Store::Bucket(bucket) => {
                 let listed = bucket.list(&prefix, after, PAGE).await?;
