@@ -22,6 +22,7 @@ mod pattern;
 mod place;
 mod ranges;
 mod reader;
+mod slashes;
 mod sqs;
 mod times;
 
@@ -154,6 +155,19 @@ impl ObjectsSource {
             return Ok(None);
         }
         let Some(name) = bucket.name_of(&event.key) else { return Ok(None) };
+        if !slashes::can_be_asked_for(&event.key) {
+            let modified = event.modified.unwrap_or_default();
+            let unknown = Object { name: name.into(), version: String::new(), bytes: 0, modified };
+            // An empty one is how a console makes a folder.
+            if event.bytes != Some(0) && self.inner.names.slice(unknown).is_some() {
+                tracing::warn!(
+                    key = event.key,
+                    "an object that was announced is not taken, since nobody can ask for such a key; \
+                     copy it to another key"
+                );
+            }
+            return Ok(None);
+        }
         let object = match (event.bytes, event.modified) {
             (Some(bytes), Some(modified)) if !event.etag.is_empty() => {
                 Object { name: name.into(), version: event.etag, bytes, modified }

@@ -171,3 +171,18 @@ async fn one_object_that_cannot_be_looked_at_holds_up_no_other() {
     server.state().queue[0].visible = true;
     assert_eq!(queue.next().await.expect("announced")[0].slices[0].name, "1.jsonl");
 }
+
+#[tokio::test]
+async fn an_announced_key_that_nobody_can_ask_for_is_not_taken() {
+    let server = Server::start().await;
+    let config = ObjectsConfig { glob: "**".into(), ..config(&server) };
+    let (source, _spool) = open(&config);
+    for key in ["in/z/", "in//y", "in/a//b", "in/ok"] {
+        server.send(&created(key, &json!({"size": 3, "eTag": "e"})));
+    }
+    let mut queue = SqsAnnouncements::open(&config, &source).expect("it opens").expect("a queue");
+    let announced = queue.next().await.expect("announced");
+    let names: Vec<&str> =
+        announced.iter().flat_map(|one| &one.slices).map(|slice| slice.name.as_str()).collect();
+    assert_eq!((announced.len(), names), (4, vec!["ok"]));
+}
