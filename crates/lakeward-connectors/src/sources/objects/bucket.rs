@@ -208,6 +208,13 @@ impl Bucket {
                 }
                 return Err(SliceFailure::Gone(format!("{address} is not there any more")));
             }
+            // Amazon S3 API reference, "Error responses": an object in an
+            // archive class, which must be restored first.
+            (Err(error), _) if error.to_string().contains("InvalidObjectState") => {
+                return Err(SliceFailure::Broken(format!(
+                    "{address} is archived: restore it, or leave it out by `glob`; a run tries it again"
+                )));
+            }
             (Err(error), reply) => {
                 return Err(SliceFailure::Source(self.failure("read", &address, error, &reply)));
             }

@@ -417,6 +417,13 @@ async fn bad_answers_say_what_to_check() {
             other => panic!("{other:?}"),
         }
     }
+    // One that is archived is no reason to leave the others.
+    let archived = (403, "<Error><Code>InvalidObjectState</Code><Message>Glacier</Message></Error>");
+    server.state().instead.push_back(archived);
+    match read(&source, &slice).await {
+        Err(SliceFailure::Broken(reason)) => assert!(reason.contains("restore it"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
     server.state().instead.extend([(503, ""); 8]);
     let failure = source.list(&Wanted::default(), None).await.expect_err("overloaded");
     assert_eq!(failure.kind, FailureKind::NotDone, "{failure}");
