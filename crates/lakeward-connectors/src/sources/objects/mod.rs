@@ -96,7 +96,8 @@ pub struct Unfit {
 
 #[derive(Default)]
 struct Counting {
-    now: Unfit,
+    /// Of a list that began at the start.
+    now: Option<Unfit>,
     last: Unfit,
 }
 
@@ -370,14 +371,16 @@ impl Inner {
     fn count(&self, unfit: Unfit, first: bool, last: bool) {
         let mut counting = self.unfit.lock().unwrap_or_else(PoisonError::into_inner);
         if first {
-            counting.now = Unfit::default();
+            counting.now = Some(Unfit::default());
         }
-        counting.now.count += unfit.count;
-        if counting.now.example.is_none() {
-            counting.now.example = unfit.example;
+        // A list of the last names only says nothing of all of them.
+        let Some(now) = &mut counting.now else { return };
+        now.count += unfit.count;
+        if now.example.is_none() {
+            now.example = unfit.example;
         }
         if last {
-            let now = std::mem::take(&mut counting.now);
+            let now = counting.now.take().unwrap_or_default();
             if now.count != counting.last.count
                 && let Some(example) = &now.example
             {
