@@ -5,7 +5,7 @@
 //! and wherever links lead: who may ask for a list, or put a file there, may
 //! not be one who may read this machine's other files.
 
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
@@ -19,6 +19,8 @@ use super::names::Object;
 /// How many names are kept of one walk: a folder of a million files is read
 /// twenty times, not a thousand times.
 const WINDOW: usize = 50_000;
+/// How many lists may go on with the names that are kept.
+const LISTS: usize = 64;
 /// Deeper folders are not walked into; a file system that is its own child
 /// would have no end.
 const DEPTH_MAX: usize = 64;
@@ -48,6 +50,9 @@ struct Window {
     names: Vec<Found>,
     /// Behind the last of them there is nothing.
     complete: bool,
+    /// Where lists go on: each may do so once. One that begins anywhere else
+    /// looks afresh.
+    goes_on: VecDeque<String>,
 }
 
 /// What lies in a folder.
@@ -70,20 +75,27 @@ impl Folder {
     /// Blocking.
     pub(super) fn list(&self, prefix: &str, after: Option<&str>, count: usize) -> Result<Files, Failure> {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        let goes_on = after.and_then(|after| window.goes_on.iter().position(|name| name == after));
+        let goes_on = goes_on.and_then(|at| window.goes_on.remove(at)).is_some();
         let known = after.is_some_and(|after| {
             window.prefix == prefix && window.names.last().is_some_and(|last| after < last.name.as_str())
         });
-        // A list that begins looks afresh.
-        if !known {
+        if !goes_on || !known {
+            let goes_on = std::mem::take(&mut window.goes_on);
             *window = self.walk(prefix, after).map_err(|error| self.failed(&error))?;
+            window.goes_on = goes_on;
         }
         let from =
             after.map_or(0, |after| window.names.partition_point(|found| found.name.as_str() <= after));
         let to = window.names.len().min(from + count);
         let found: Vec<Found> = window.names[from..to].to_vec();
         let ends = to == window.names.len() && window.complete;
-        drop(window);
         let next = found.last().filter(|_| !ends).map(|found| found.name.clone());
+        if let Some(next) = &next {
+            window.goes_on.truncate(LISTS - 1);
+            window.goes_on.push_front(next.clone());
+        }
+        drop(window);
         let mut files = Files { next, ..Files::default() };
         for Found { name, odd } in found {
             if odd {
@@ -170,7 +182,7 @@ impl Folder {
         }
         let complete = walk.found.len() <= WINDOW;
         walk.found.truncate(WINDOW);
-        Ok(Window { prefix: prefix.into(), names: walk.found, complete })
+        Ok(Window { prefix: prefix.into(), names: walk.found, complete, ..Window::default() })
     }
 
     /// Whether a walk from the root comes to this folder: it is there, and no
@@ -347,6 +359,10 @@ mod tests {
         assert_eq!(all(&folder, "a/c", 1), ["a/c-d", "a/c/d"]);
         assert_eq!(all(&folder, "nope/", 1), [""; 0]);
         assert_eq!(all(&folder, "../", 1), [""; 0]);
+        // A list that begins behind a name looks afresh, too.
+        write(root.path(), "a/xx");
+        let files = folder.list("", Some("a/c/d"), 2).expect("listed");
+        assert_eq!(files.objects[1].name, "a/xx");
         // Behind a name that is no file, as the engine may have it from before.
         let files = folder.list("", Some("a/c/"), 1).expect("listed");
         assert_eq!(files.objects[0].name, "a/c/d");
