@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import time
 import uuid
 import zipfile
@@ -186,6 +187,99 @@ def test_system_ds_bucket_by_section_and_date(s3, prefix, tmp_path):
         assert status != 200 and "section_id, category" in str(page), page
 
 
+def test_a_bucket_from_its_root_with_keys_that_nobody_can_ask_for(tmp_path):
+    """Every key that can be asked for, once; SeaweedFS and moto list in their own ways."""
+    weed, moto = servers.SeaweedFS(bucket="root"), servers.Glue("moto")
+    try:
+        settings = botocore.config.Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1})
+        session = boto3.session.Session(moto.access_key, moto.secret_key, region_name="us-east-1")
+        moto_client = session.client("s3", endpoint_url=moto.endpoint, config=settings)
+        moto_client.create_bucket(Bucket="root")
+        for server, client in [(weed, weed.client()), (moto, moto_client)]:
+            objects = {}
+            for name in ["-first", "data/x", "q-1", "q/2", "q/3", "zebra"]:
+                client.put_object(Bucket="root", Key=name, Body=lines(name, 3))
+                objects[name] = 3
+            if server is moto:
+                for odd in ["/data/x", "/-first", "/zz", "q/"]:
+                    client.put_object(Bucket="root", Key=odd, Body=lines("odd", 3))
+                keys = [found["Key"] for found in client.list_objects_v2(Bucket="root")["Contents"]]
+                assert "/data/x" in keys and "q/" in keys, keys
+            one = source(
+                "s3://root/", endpoint=server.endpoint, region="us-east-1", access_key_id=server.access_key,
+                secret_access_key=server.secret_key,
+            )
+            folder = tmp_path / type(server).__name__
+            with service_with(folder, one) as service:
+                wait_until_received(service, sum(objects.values()))
+                wait_until(lambda: told(service)["taken"] == len(objects), lambda: str(told(service)))
+                check(objects, folder)
+                said = "objects whose names do not fit are not taken" in service.log_tail(200)
+                assert said == (server is moto), service.log_tail(50)
+    finally:
+        weed.stop()
+        moto.stop()
+
+
+def test_nothing_outside_a_folder_is_listed_or_taken(tmp_path):
+    inbox, outside = tmp_path / "inbox", tmp_path / "outside"
+    for folder in [inbox, outside]:
+        folder.mkdir()
+    (inbox / "own.jsonl").write_bytes(lines("own", 2))
+    (outside / "secret.jsonl").write_bytes(lines("secret", 2))
+    (inbox / "link.jsonl").symlink_to(outside / "secret.jsonl")
+    (inbox / "links").symlink_to(outside)
+    (inbox / os.fsdecode(b"latin-\xe4.jsonl")).write_bytes(lines("latin", 2))
+    with service_with(tmp_path / "one", source(inbox, settle="0s")) as service:
+        wait_until_received(service, 2)
+        for prefix in [f"{outside}/", "/etc/", "../outside/", "links/", "x/../../outside/", "own.jsonl/../../outside/"]:
+            status, page = http("GET", f"{service.url}/v1/sources/inbox/slices?prefix={prefix}")
+            assert status == 200 and page["slices"] == [], (prefix, page)
+            asked = json.dumps({"kind": "take", "wanted": {"prefix": prefix}}).encode()
+            headers = {"content-type": "application/json"}
+            status, run = http("POST", f"{service.url}/v1/sources/inbox/runs", asked, headers)
+            assert status == 202, run
+            ended = lambda: http("GET", f"{service.url}/v1/runs/{run['id']}")[1]
+            wait_until(lambda: ended()["state"] in ["done", "failed"], lambda: str(ended()))
+            assert (ended()["state"], ended()["slices"]) == ("done", 0), ended()
+        check({"own": 2}, tmp_path / "one")
+        fits = re.search(r"do not fit are not taken.*", service.log_tail(200))
+        assert fits and re.search(r"count\D{1,12}3\b", service.log_tail(200)), service.log_tail(50)
+
+
+def test_names_that_grow_with_a_late_one(tmp_path):
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    objects = {f"{n:05}": 1 for n in range(2_500)}
+    for name in objects:
+        (inbox / name).write_bytes(lines(name, 1))
+    with service_with(tmp_path / "one", source(inbox, settle="0s", every="1s", growing=True)) as service:
+        wait_until_received(service, len(objects))
+        for name in ["02000-late", "02500"]:
+            (inbox / name).write_bytes(lines(name, 1))
+            objects[name] = 1
+        wait_until_received(service, len(objects))
+        # Far behind, it is found by a look at all of them: at the next start.
+        (inbox / "00001-later").write_bytes(lines("00001-later", 1))
+        objects["00001-later"] = 1
+        service.kill()
+        service.start()
+        wait_until_received(service, len(objects))
+        check(objects, tmp_path / "one")
+
+
+def test_every_row_of_what_goes_wrong_has_its_test():
+    root = pathlib.Path(__file__).parent.parent
+    table = (root / "docs/objects.md").read_text().split("## What goes wrong")[1]
+    rows = [line for line in table.splitlines() if line.startswith("| ") and not line.startswith("| what |")]
+    assert len(rows) >= 20
+    sources = [pathlib.Path(__file__), *(root / "crates/lakeward-connectors").rglob("*.rs")]
+    known = set(re.findall(r"\b(?:fn|def) (\w+)\(", "\n".join(path.read_text() for path in sources)))
+    for row in rows:
+        test = row.rstrip("| ").rsplit("|", 1)[1].strip(" `")
+        assert test in known, row
+
+
 def test_what_is_broken_is_set_aside_and_holds_up_nobody(s3, prefix, tmp_path):
     whole = gzip.compress(lines("cut", 100))
     put(s3, prefix + "a-cut.gz", whole[:-5])
@@ -329,6 +423,7 @@ def test_upstream_states_say_what_to_do(s3, prefix, tmp_path, change, expect):
 
 @pytest.mark.parametrize("change, expect", [
     ({"pattern": "{a"}, "without its `}`"),
+    ({"pattern": "{stem}.jsonl"}, "a name of ours"),
     ({"date": "key"}, "needs a date in `pattern`"),
     ({"glob": "a/{b}"}, "belong into `pattern`"),
     ({"url": "s3://b/*.json"}, "no wildcards"),

@@ -127,6 +127,7 @@ pub(crate) fn sliced(config: &Config, looks: bool) -> anyhow::Result<Vec<SlicedS
     let open = |source: &SourceConfig| {
         let spool = spool(config, source);
         let mut announcements: Option<Box<dyn Announcements>> = None;
+        let mut growing = None;
         let (opened, parallel, every): (Arc<dyn SlicedSource>, _, _) = match source {
             SourceConfig::Kinesis(_) => return Ok(None),
             SourceConfig::Amplitude(amplitude) => {
@@ -142,6 +143,7 @@ pub(crate) fn sliced(config: &Config, looks: bool) -> anyhow::Result<Vec<SlicedS
                         SqsAnnouncements::open(objects, &opened).map_err(|error| unusable(source, &error))?;
                     announcements = queue.map(|queue| Box::new(queue) as Box<dyn Announcements>);
                 }
+                growing = objects.growing();
                 (Arc::new(opened), objects.at_once(), objects.every)
             }
         };
@@ -154,6 +156,7 @@ pub(crate) fn sliced(config: &Config, looks: bool) -> anyhow::Result<Vec<SlicedS
             parallel,
             every,
             schedule: source.schedule()?,
+            growing,
             wanted: Wanted::default(),
             looks,
         }))

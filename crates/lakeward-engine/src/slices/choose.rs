@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::admit::Purpose;
 use super::flow::{Flow, State};
 use super::runs::Ending;
+use super::tail::Tail;
 use crate::ledger::runs::{Run, RunError, RunErrorKind, RunKind, RunState, StreamEnd};
 use crate::source::SourceState;
 
@@ -32,6 +33,7 @@ impl Flow {
     /// Takes what is asked for and what is new, as long as the process runs.
     pub(super) async fn choose(&self) {
         let Some(mut due) = self.first_look().await else { return };
+        let mut tail = Tail::default();
         loop {
             self.tell(|status| {
                 if let Some(slices) = &mut status.slices {
@@ -49,7 +51,7 @@ impl Flow {
             let goes_on = match next.await {
                 None => return,
                 Some(Some(run)) => self.take(&run).await,
-                Some(None) => match self.look().await {
+                Some(None) => match self.look(&mut tail).await {
                     None => false,
                     // A run came in between: the look is made again.
                     Some(None) => true,
@@ -102,9 +104,10 @@ impl Flow {
     /// Lists what there is and takes what is new. Answers when it began and
     /// when the first slice becomes ready; `Some(None)` if a run came in
     /// between, `None` if the process stops.
-    async fn look(&self) -> Option<Option<(Timestamp, Option<Timestamp>)>> {
+    async fn look(&self, tail: &mut Tail) -> Option<Option<(Timestamp, Option<Timestamp>)>> {
         let begun = self.now();
-        let (mut after, mut ready) = (None, None);
+        let (mut after, mut names) = tail.begin(begun, self.growing);
+        let mut ready = None;
         let run_waits = |_: &State| self.runs.first(&self.name, RunKind::Take).is_some();
         loop {
             let page = match self.page(&self.wanted, after.as_deref(), run_waits).await {
@@ -114,11 +117,13 @@ impl Flow {
             };
             let first = self.admit(&page.slices, Purpose::Look).await?;
             ready = [ready, first].into_iter().flatten().min();
+            names.came(&page.slices);
             match page.next {
                 Some(next) => after = Some(next),
                 None => break,
             }
         }
+        tail.end(names);
         if self.schedule.is_some() {
             let name = self.name.clone();
             self.ledger(move |ledger| ledger.set_looked_at(&name, begun)).await?;

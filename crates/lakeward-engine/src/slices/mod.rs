@@ -21,6 +21,7 @@ mod flow;
 mod read;
 pub(crate) mod runs;
 mod spec;
+mod tail;
 
 use std::sync::Arc;
 

@@ -27,6 +27,10 @@ pub struct SlicedSpec {
     pub every: Duration,
     /// When it looks for what is new.
     pub schedule: Option<Schedule>,
+    /// If the names of new slices lie behind those that are there: looks begin
+    /// near the end of what they found before, and only one this often begins
+    /// at the start, for those that came late.
+    pub growing: Option<Duration>,
     /// What its looks take, and what announcements are heeded for. A run that
     /// leaves something open is bound by this, too.
     pub wanted: Wanted,

@@ -32,6 +32,7 @@ pub(crate) fn spec(source: &MemorySlices) -> SlicedSpec {
         parallel: 3,
         every: Duration::from_millis(20),
         schedule: None,
+        growing: None,
         wanted: Wanted::default(),
         looks: true,
     }
@@ -235,6 +236,29 @@ async fn a_full_journal_makes_a_source_wait() {
     wait_for(&engine, "p", |s| s.counts.delivered == 24).await;
     assert!(engine.drain(Duration::from_secs(10)).await);
     assert_eq!(lakes.numbers("lake"), upto(24));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_grow_are_not_all_listed_again() {
+    let (state, lakes) = (tempfile::tempdir().expect("a folder"), Lakes::new(&["lake"]));
+    let source = MemorySlices::default();
+    source.script(|script| script.page = 500);
+    let name = |n: usize| plain_slice(&format!("s{n:05}"));
+    for n in 0..3_000 {
+        source.add(name(n), vec![format!("{{\"n\":{n}}}")]);
+    }
+    let growing = SlicedSpec { growing: Some(Duration::from_secs(86_400)), ..spec(&source) };
+    let engine = open(state.path(), &lakes, growing).await;
+    until(&engine, |_, slices| slices.taken == 3_000).await;
+    let looked = source.script(|script| script.behind.len());
+    // What is new, and what is a little late, without the whole list.
+    source.add(name(3_000), vec![String::from("{\"n\":3000}")]);
+    source.add(plain_slice("s02500-late"), vec![String::from("{\"n\":3001}")]);
+    until(&engine, |_, slices| slices.taken == 3_002).await;
+    let pages = source.script(|script| script.behind.split_off(looked));
+    assert!(pages.len() > 2 && pages.iter().filter(|after| after.is_none()).count() <= 1, "{pages:?}");
+    assert!(engine.drain(Duration::from_secs(10)).await);
+    assert_eq!(lakes.numbers("lake"), upto(3_002));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -34,6 +34,8 @@ pub struct Script {
     pub opened: u64,
     /// Pages listed.
     pub listed: u64,
+    /// Behind which name each page was listed.
+    pub behind: Vec<Option<String>>,
     /// Slices that are being read, and the most there were at a time.
     pub reading: (usize, usize),
     /// What is announced next.
@@ -83,6 +85,7 @@ impl SlicedSource for MemorySlices {
         tokio::task::yield_now().await;
         let mut script = self.lock();
         script.listed += 1;
+        script.behind.push(after.map(String::from));
         if let Some(failure) = script.list_failures.pop_front() {
             return Err(failure);
         }

@@ -39,6 +39,7 @@ async fn serve(dir: &std::path::Path, source: &MemorySlices) -> Server {
         parallel: 2,
         every: Duration::from_secs(3_600),
         schedule: None,
+        growing: None,
         wanted: Wanted::default(),
         looks: false,
     };

@@ -24,17 +24,17 @@ use crate::destinations::lake::store::{self, Reply, WatchedConnector};
 const ODD_KEYS_AT_ONCE: usize = 100;
 
 /// A store that lists in pages.
-trait Remote: ObjectStore + PaginatedListStore {}
+pub(super) trait Remote: ObjectStore + PaginatedListStore {}
 impl<S: ObjectStore + PaginatedListStore> Remote for S {}
 
 /// A prefix of a bucket.
 #[derive(Clone)]
 pub(super) struct Bucket {
-    store: Arc<dyn Remote>,
+    pub(super) store: Arc<dyn Remote>,
     vendor: Vendor,
     name: String,
     /// Empty, or with a slash at its end.
-    prefix: String,
+    pub(super) prefix: String,
 }
 
 /// A page of a list.
@@ -102,6 +102,7 @@ impl Bucket {
     /// `after`, in the order of their names. One request, if no key is odd: one
     /// with an empty, `.` or `..` segment breaks the whole page that it is on,
     /// so smaller pages are asked for until it is alone and can be stepped over.
+    /// For keys that start or end with a slash see [`super::slashes`].
     pub(super) async fn list(
         &self,
         prefix: &str,
@@ -110,7 +111,10 @@ impl Bucket {
     ) -> Result<Listed, Failure> {
         let below = format!("{}{prefix}", self.prefix);
         let mut after = after.map(|after| format!("{}{after}", self.prefix));
-        let (mut count, mut odd, mut token) = (count.max(1), None::<(String, usize)>, None);
+        let slashed = self.slashed(&below, after.as_deref()).await?;
+        // They are counted on the first page of a list.
+        let mut odd = slashed.clone().filter(|_| after.is_none());
+        let (mut count, mut token, mut objects) = (count.max(1), None, Vec::new());
         loop {
             let options = PaginatedListOptions {
                 offset: after.clone(),
@@ -142,12 +146,16 @@ impl Bucket {
                 Err(error) => return Err(self.failure("list", &self.address(prefix), error, &reply)),
             };
             let more = page.page_token.is_some();
-            let last = page.result.objects.last().map(|object| object.location.to_string());
-            // Some stores give what was asked to be left out.
-            let new =
-                |object: &ObjectMeta| after.as_deref().is_none_or(|after| object.location.as_ref() > after);
-            let objects: Vec<Object> =
-                page.result.objects.into_iter().filter(new).filter_map(|found| self.object(found)).collect();
+            let straight = self.straight(page.result.objects, after.as_deref(), slashed.is_some()).await?;
+            odd = match (odd, straight.odd) {
+                (Some((key, many)), Some((_, more))) => Some((key, many + more)),
+                (odd, other) => odd.or(other),
+            };
+            objects.extend(straight.objects.into_iter().filter_map(|found| self.object(found)));
+            if let Some(jump) = straight.jump {
+                return Ok(Listed { objects, next: Some(jump.into()), odd });
+            }
+            let last = straight.last;
             let stuck = last.is_none() || last.as_deref() <= after.as_deref();
             if more && stuck {
                 token = page.page_token;
@@ -192,7 +200,20 @@ impl Bucket {
             (Ok(read), _) => read,
             (Err(Error::Precondition { .. }), _) => return Err(changed(&address)),
             (Err(error), reply) if is_missing(&error, &reply) => {
+                if let Some(key) = self.key_with_slash(name, version).await {
+                    return Err(SliceFailure::Broken(format!(
+                        "{address}: its key is {key:?}, and one that starts or ends with a slash cannot be \
+                         asked for: copy the object to another key"
+                    )));
+                }
                 return Err(SliceFailure::Gone(format!("{address} is not there any more")));
+            }
+            // Amazon S3 API reference, "Error responses": an object in an
+            // archive class, which must be restored first.
+            (Err(error), _) if error.to_string().contains("InvalidObjectState") => {
+                return Err(SliceFailure::Broken(format!(
+                    "{address} is archived: restore it, or leave it out by `glob`; a run tries it again"
+                )));
             }
             (Err(error), reply) => {
                 return Err(SliceFailure::Source(self.failure("read", &address, error, &reply)));
@@ -220,7 +241,7 @@ impl Bucket {
         Some(Object { name, version: bare(found.e_tag.as_deref()), bytes: found.size, modified })
     }
 
-    fn failure(&self, action: &str, address: &str, error: Error, reply: &Reply) -> Failure {
+    pub(super) fn failure(&self, action: &str, address: &str, error: Error, reply: &Reply) -> Failure {
         match self.vendor {
             Vendor::S3 => store::reading_failed(action, address, error, reply),
             Vendor::Google | Vendor::Azure => store::other_failed(action, address, error, reply),
@@ -241,7 +262,7 @@ pub(super) fn bare(etag: Option<&str>) -> String {
 }
 
 /// The key that no path can have.
-fn odd_key(error: &PathError) -> Option<&str> {
+pub(super) fn odd_key(error: &PathError) -> Option<&str> {
     match error {
         PathError::EmptySegment { path } | PathError::BadSegment { path, .. } => Some(path),
         _ => None,

@@ -80,6 +80,12 @@ pub struct ObjectsConfig {
     /// Whether objects are taken strictly in the order of their names, one
     /// after another. Default false: several at a time.
     pub ordered: bool,
+    /// Whether the names of new objects lie behind all that are there, as names
+    /// that begin with a date do. Then a look lists the last 1,000 names and
+    /// what is behind them, and all there is only at the start and once a day,
+    /// for what came late. Default false: each look lists all names, at a
+    /// request for each 1,000.
+    pub growing: bool,
     /// What the objects hold. Compression and archives (gzip, zstd, zip) are
     /// seen by their first bytes, whatever they are named. Default `auto`: by
     /// the bytes, and CSV by a name that ends in `.csv` (or `.csv.gz`,
@@ -222,6 +228,7 @@ impl Default for ObjectsConfig {
             pattern: None,
             date: None,
             ordered: false,
+            growing: false,
             format: ObjectFormat::Auto,
             csv: CsvConfig::default(),
             parallel: 8,
@@ -322,6 +329,12 @@ impl ObjectsConfig {
     #[must_use]
     pub fn at_once(&self) -> usize {
         if self.ordered { 1 } else { self.parallel }
+    }
+
+    /// How often all names are listed, if most looks list only the last ones.
+    #[must_use]
+    pub fn growing(&self) -> Option<Duration> {
+        self.growing.then_some(Duration::from_secs(86_400))
     }
 
     /// How old an object must be.

@@ -22,6 +22,7 @@ mod pattern;
 mod place;
 mod ranges;
 mod reader;
+mod slashes;
 mod sqs;
 mod times;
 
@@ -83,7 +84,8 @@ enum Store {
 }
 
 /// Objects below the url that are none of the source's, because their name does
-/// not fit, or because nobody can ask for such a name.
+/// not fit, because nobody can ask for such a name, or because they are links
+/// that lead elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Unfit {
     /// How many the last complete list had.
@@ -94,7 +96,8 @@ pub struct Unfit {
 
 #[derive(Default)]
 struct Counting {
-    now: Unfit,
+    /// Of a list that began at the start.
+    now: Option<Unfit>,
     last: Unfit,
 }
 
@@ -153,6 +156,19 @@ impl ObjectsSource {
             return Ok(None);
         }
         let Some(name) = bucket.name_of(&event.key) else { return Ok(None) };
+        if !slashes::can_be_asked_for(&event.key) {
+            let modified = event.modified.unwrap_or_default();
+            let unknown = Object { name: name.into(), version: String::new(), bytes: 0, modified };
+            // An empty one is how a console makes a folder.
+            if event.bytes != Some(0) && self.inner.names.slice(unknown).is_some() {
+                tracing::warn!(
+                    key = event.key,
+                    "an object that was announced is not taken, since nobody can ask for such a key; \
+                     copy it to another key"
+                );
+            }
+            return Ok(None);
+        }
         let object = match (event.bytes, event.modified) {
             (Some(bytes), Some(modified)) if !event.etag.is_empty() => {
                 Object { name: name.into(), version: event.etag, bytes, modified }
@@ -191,8 +207,8 @@ impl SlicedSource for ObjectsSource {
             Store::Folder(folder) => {
                 let (folder, after) = (folder.clone(), after.map(String::from));
                 let listed = blocking(move || folder.list(&prefix, after.as_deref(), PAGE)).await?;
-                let (objects, next) = listed?;
-                (objects, next, None)
+                let listed = listed?;
+                (listed.objects, listed.next, listed.odd)
             }
             Store::Bucket(bucket) => {
                 let listed = bucket.list(&prefix, after, PAGE).await?;
@@ -355,14 +371,16 @@ impl Inner {
     fn count(&self, unfit: Unfit, first: bool, last: bool) {
         let mut counting = self.unfit.lock().unwrap_or_else(PoisonError::into_inner);
         if first {
-            counting.now = Unfit::default();
+            counting.now = Some(Unfit::default());
         }
-        counting.now.count += unfit.count;
-        if counting.now.example.is_none() {
-            counting.now.example = unfit.example;
+        // A list of the last names only says nothing of all of them.
+        let Some(now) = &mut counting.now else { return };
+        now.count += unfit.count;
+        if now.example.is_none() {
+            now.example = unfit.example;
         }
         if last {
-            let now = std::mem::take(&mut counting.now);
+            let now = counting.now.take().unwrap_or_default();
             if now.count != counting.last.count
                 && let Some(example) = &now.example
             {

@@ -9,8 +9,9 @@ use super::times::{Field, Layout, instant};
 const BYTES_MAX: usize = 1_024;
 /// The most parts of a pattern.
 const PARTS_MAX: usize = 32;
-/// Names of parts that columns of ours have.
-const TAKEN: [&str; 3] = ["_file", "_line", "_rescued"];
+/// Names that columns of ours have, and what `!{source:file}` and
+/// `!{source:stem}` mean in output paths.
+const TAKEN: [&str; 5] = ["_file", "_line", "_rescued", "file", "stem"];
 
 /// A pattern that names fit or do not fit.
 #[derive(Debug, Clone)]
@@ -217,8 +218,8 @@ fn part(inside: &str) -> Result<Source, String> {
     if name.is_empty() || name.len() > 64 || !name.chars().all(fits) || name.starts_with(char::is_numeric) {
         return Err(format!("`{name}`: a part's name is letters, digits and `_`, not starting with a digit"));
     }
-    if TAKEN.contains(&name) {
-        return Err(format!("`{name}` is a column of ours: name the part otherwise"));
+    if TAKEN.iter().any(|taken| name.eq_ignore_ascii_case(taken)) {
+        return Err(format!("`{name}` is a name of ours ({}): name the part otherwise", TAKEN.join(", ")));
     }
     let kind = if kind == "text" { "" } else { kind };
     Ok(Source { name: name.into(), kind: kind.into() })
@@ -322,7 +323,9 @@ mod tests {
         check("a}", "without its `{`");
         check("{}", "a part's name");
         check("{1a}", "a part's name");
-        check("{_file}", "column of ours");
+        for taken in ["_file", "_line", "_rescued", "_Rescued", "file", "stem", "Stem:int"] {
+            check(&format!("x/{{{taken}}}"), "a name of ours");
+        }
         check("{a}/{a}", "two parts");
         check("{a:float}", "text, int, time");
         check("{a:time}{b:time}", "one part");

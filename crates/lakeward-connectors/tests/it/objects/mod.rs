@@ -219,6 +219,63 @@ async fn keys_that_nobody_can_ask_for_are_stepped_over() {
 }
 
 #[tokio::test]
+async fn keys_that_start_or_end_with_a_slash_do_not_vanish() {
+    let server = Server::start().await;
+    let real = |n: usize| [format!("-{n:04}"), format!("z-{n:04}"), format!("z/{n:04}")];
+    let mut expected: Vec<String> = (0..1_200).flat_map(real).collect();
+    expected.extend(["data/x", "zebra", "~"].map(String::from));
+    expected.sort_unstable();
+    for key in &expected {
+        server.put(key, format!("{{\"key\":\"{key}\"}}\n"));
+    }
+    // Behind `z-…`, before `z/…`; what loses its slash goes back in the list.
+    for odd in ["/data/x", "/-0001", "/zz", "z/"] {
+        server.put(odd, "{}\n{}\n");
+    }
+    server.put("folder/", "");
+    let (source, _spool) = open(&server.config());
+    let all = list(&source, &Wanted::default()).await;
+    let names: Vec<String> =
+        all.iter().map(|slice| slice.name.clone()).filter(|name| name != "folder").collect();
+    assert_eq!(names, expected);
+    assert_eq!(source.unfit().count, 4, "{:?}", source.unfit());
+    for slice in all.iter().filter(|slice| ["-0001", "data/x", "z-1199", "z/0000"].contains(&&*slice.name)) {
+        assert_eq!(values(&read(&source, slice).await.expect("read")).len(), 1, "{}", slice.name);
+    }
+    // One that the list cannot tell from others is set aside when it is read.
+    let alone = Server::start().await;
+    alone.put("in/a", "{}\n");
+    alone.put("in/q/", "{}\n");
+    let (source, _spool) = open(&ObjectsConfig { url: "s3://b/in".into(), ..alone.config() });
+    let all = list(&source, &Wanted::default()).await;
+    match read(&source, &all[1]).await {
+        Err(SliceFailure::Broken(reason)) => assert!(reason.contains("\"in/q/\""), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_ends_with_a_lost_slash_goes_on_behind_it() {
+    let server = Server::start().await;
+    let mut expected: Vec<String> = (0..999).map(|n| format!("z-{n:03}")).collect();
+    expected.extend((0..50).map(|n| format!("z/{n:02}")));
+    for key in &expected {
+        server.put(&format!("in/{key}"), "{}\n");
+    }
+    server.put("in/z/", "{}\n");
+    let (source, _spool) = open(&ObjectsConfig { url: "s3://b/in".into(), ..server.config() });
+    let all = list(&source, &Wanted::default()).await;
+    assert!(all.iter().map(|slice| &slice.name).eq(&expected));
+    assert_eq!(source.unfit().count, 1);
+    assert_eq!(source.unfit().example.as_deref(), Some("in/z/"));
+    // And one that a page starts with.
+    server.put("in/y", "{}\n");
+    let all = list(&source, &Wanted::default()).await;
+    assert!(all.iter().skip(1).map(|slice| &slice.name).eq(&expected));
+    assert_eq!(source.unfit().count, 1);
+}
+
+#[tokio::test]
 async fn an_object_is_read_as_it_was_listed_or_not_at_all() {
     let server = Server::start().await;
     server.put("small", lines(5, 0));
@@ -359,6 +416,13 @@ async fn bad_answers_say_what_to_check() {
             }
             other => panic!("{other:?}"),
         }
+    }
+    // One that is archived is no reason to leave the others.
+    let archived = (403, "<Error><Code>InvalidObjectState</Code><Message>Glacier</Message></Error>");
+    server.state().instead.push_back(archived);
+    match read(&source, &slice).await {
+        Err(SliceFailure::Broken(reason)) => assert!(reason.contains("restore it"), "{reason}"),
+        other => panic!("{other:?}"),
     }
     server.state().instead.extend([(503, ""); 8]);
     let failure = source.list(&Wanted::default(), None).await.expect_err("overloaded");

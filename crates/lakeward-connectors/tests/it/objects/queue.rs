@@ -111,3 +111,78 @@ async fn bad_answers_of_the_queue_say_what_to_check() {
     assert_eq!(queue.next().await.expect("it goes on").len(), 1);
     assert!(source.dates().contains("last change"));
 }
+
+#[tokio::test]
+async fn messages_that_cannot_be_deleted_come_again() {
+    let server = Server::start().await;
+    let config = config(&server);
+    let (source, _spool) = open(&config);
+    for n in 0..1_000 {
+        server.send(&created(&format!("in/{n}.jsonl"), &json!({"size": 3, "eTag": "e"})));
+    }
+    let mut queue = SqsAnnouncements::open(&config, &source).expect("it opens").expect("a queue");
+    server.state().undeletable = true;
+    let mut numbers = Vec::new();
+    while numbers.len() < 1_000 {
+        numbers.extend(queue.next().await.expect("announced").iter().map(|one| one.number));
+    }
+    // As many as are held at most; all of them wait to be deleted.
+    for some in numbers.chunks(300) {
+        let failure = queue.done(some).await.expect_err("forbidden");
+        assert!(failure.message.contains("sqs:DeleteMessage"), "{failure}");
+    }
+    {
+        let mut state = server.state();
+        state.undeletable = false;
+        state.queue.iter_mut().for_each(|message| message.visible = true);
+    }
+    // Received anew, they are deleted at last.
+    while !server.state().queue.is_empty() {
+        let again: Vec<u64> =
+            queue.next().await.expect("announced").iter().map(|announced| announced.number).collect();
+        assert_eq!(again.len(), 10, "they are held for ever");
+        queue.done(&again).await.expect("deleted");
+    }
+}
+
+#[tokio::test]
+async fn one_object_that_cannot_be_looked_at_holds_up_no_other() {
+    let server = Server::start().await;
+    let config = config(&server);
+    let (source, _spool) = open(&config);
+    for n in 0..4 {
+        server.put(&format!("in/{n}.jsonl"), "{}\n");
+        server.send(&created(&format!("in/{n}.jsonl"), &json!({})));
+    }
+    server.state().forbidden.push("in/1.jsonl".into());
+    let mut queue = SqsAnnouncements::open(&config, &source).expect("it opens").expect("a queue");
+    let announced = queue.next().await.expect("the others");
+    let names: Vec<&str> = announced.iter().map(|one| one.slices[0].name.as_str()).collect();
+    assert_eq!(names, ["0.jsonl", "2.jsonl", "3.jsonl"]);
+    assert_eq!((queue.unseen(), queue.unreadable()), (1, 0));
+    let numbers: Vec<u64> = announced.iter().map(|announced| announced.number).collect();
+    queue.done(&numbers).await.expect("deleted");
+    assert_eq!(server.state().queue.len(), 1, "it stays for later");
+    // Alone, it is told as what it is.
+    server.state().queue[0].visible = true;
+    let failure = queue.next().await.expect_err("forbidden");
+    assert!(failure.kind == FailureKind::Refused && failure.message.contains("s3:"), "{failure}");
+    server.state().forbidden.clear();
+    server.state().queue[0].visible = true;
+    assert_eq!(queue.next().await.expect("announced")[0].slices[0].name, "1.jsonl");
+}
+
+#[tokio::test]
+async fn an_announced_key_that_nobody_can_ask_for_is_not_taken() {
+    let server = Server::start().await;
+    let config = ObjectsConfig { glob: "**".into(), ..config(&server) };
+    let (source, _spool) = open(&config);
+    for key in ["in/z/", "in//y", "in/a//b", "in/ok"] {
+        server.send(&created(key, &json!({"size": 3, "eTag": "e"})));
+    }
+    let mut queue = SqsAnnouncements::open(&config, &source).expect("it opens").expect("a queue");
+    let announced = queue.next().await.expect("announced");
+    let names: Vec<&str> =
+        announced.iter().flat_map(|one| &one.slices).map(|slice| slice.name.as_str()).collect();
+    assert_eq!((announced.len(), names), (4, vec!["ok"]));
+}

@@ -21,6 +21,9 @@ pub(super) struct State {
     pub(super) cut: usize,
     /// Each of these is the answer to the next request instead of the right one.
     pub(super) instead: VecDeque<(u16, &'static str)>,
+    /// Objects that nobody may look at, and whether messages cannot be deleted.
+    pub(super) forbidden: Vec<String>,
+    pub(super) undeletable: bool,
     pub(super) queue: Vec<Message>,
     pub(super) deleted: Vec<String>,
     pub(super) hidden: Vec<(String, u64)>,
@@ -143,6 +146,9 @@ impl State {
             let line = |line: &&str| line.to_lowercase().starts_with(&format!("{name}: "));
             head.lines().find(line).and_then(|line| line.split_once(": ")).map(|(_, value)| value.to_string())
         };
+        if self.forbidden.iter().any(|forbidden| forbidden == key) {
+            return (reply(403, "", b""), true);
+        }
         let range = header("range");
         self.asked.push(format!("{method} {key} {}", range.clone().unwrap_or_default()).trim_end().into());
         let Some(bytes) = self.objects.get(key).cloned() else {
@@ -189,6 +195,8 @@ impl State {
                 messages.push(json!({"MessageId": message.receipt, "ReceiptHandle": message.receipt, "Body": message.body}));
             }
             if messages.is_empty() { json!({}) } else { json!({ "Messages": messages }) }
+        } else if head.contains("AmazonSQS.DeleteMessageBatch") && self.undeletable {
+            return reply(403, "", br#"{"__type": "AccessDeniedException", "Message": "no"}"#);
         } else if head.contains("AmazonSQS.DeleteMessageBatch") {
             self.deleted.extend(entries.iter().map(|entry| text(&entry["ReceiptHandle"])));
             let (deleted, queue) = (self.deleted.clone(), &mut self.queue);

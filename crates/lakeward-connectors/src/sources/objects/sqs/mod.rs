@@ -2,7 +2,8 @@
 //!
 //! A message is hidden from others while its objects are taken, and deleted
 //! only when all of them are. One that cannot be understood is left alone: the
-//! queue's own rule for such messages (its dead-letter queue) decides.
+//! queue's own rule for such messages (its dead-letter queue) decides. So is one
+//! whose object the store does not let us look at; it comes again by itself.
 
 mod messages;
 
@@ -47,6 +48,7 @@ pub struct SqsAnnouncements {
     /// Hides what is held from others, again and again.
     keeper: Option<Keeper>,
     unreadable: u64,
+    unseen: u64,
 }
 
 #[derive(Debug)]
@@ -103,7 +105,6 @@ struct Batched {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Failed {
-    id: String,
     #[serde(default)]
     code: String,
     #[serde(default)]
@@ -127,6 +128,7 @@ impl SqsAnnouncements {
             visibility: notifications.visibility,
             keeper: None,
             unreadable: 0,
+            unseen: 0,
         }))
     }
 
@@ -137,27 +139,68 @@ impl SqsAnnouncements {
         self.unreadable
     }
 
-    /// What a message tells of; nothing if it was not understood.
-    async fn announcement(&mut self, message: &Message) -> Result<Option<Announcement>, Failure> {
-        let events = match messages::read(&message.body) {
-            Ok(events) => events,
-            Err(problem) => {
-                self.unreadable += 1;
-                tracing::warn!(
-                    message = %message.message_id,
-                    problem,
-                    "a message of the queue is left there, since it cannot be understood; \
-                     give the queue a dead-letter queue"
-                );
-                return Ok(None);
-            }
-        };
+    /// How many messages were left in the queue since the store did not let us
+    /// look at an object that they tell of; one that comes again counts again.
+    #[must_use]
+    pub fn unseen(&self) -> u64 {
+        self.unseen
+    }
+
+    /// What a message tells of.
+    async fn announcement(&self, message: &Message) -> Result<Announcement, Left> {
+        let events = messages::read(&message.body).map_err(Left::Unreadable)?;
         let mut slices = Vec::with_capacity(events.len());
         for event in events {
-            slices.extend(self.source.announced(event).await?);
+            slices.extend(self.source.announced(event).await.map_err(Left::Unseen)?);
         }
-        Ok(Some(Announcement { number: NUMBER.fetch_add(1, Ordering::Relaxed), slices }))
+        Ok(Announcement { number: NUMBER.fetch_add(1, Ordering::Relaxed), slices })
     }
+
+    /// What the messages tell of. One that has to be left in the queue is no
+    /// reason to leave the others there, too.
+    async fn announced(&mut self, messages: Vec<Message>) -> Result<Vec<(Announcement, Receipt)>, Failure> {
+        // Side by side, so that a slow store costs the time of one of them.
+        let read = messages.iter().map(|message| self.announcement(message));
+        let read = futures::future::join_all(read).await;
+        let (mut announced, mut failed) = (Vec::with_capacity(messages.len()), None);
+        for (message, read) in messages.into_iter().zip(read) {
+            match read {
+                Ok(announcement) => announced.push((announcement, Receipt(message.receipt_handle))),
+                Err(Left::Unreadable(problem)) => {
+                    self.unreadable += 1;
+                    tracing::warn!(
+                        message = %message.message_id,
+                        problem,
+                        "a message of the queue is left there, since it cannot be understood; \
+                         give the queue a dead-letter queue"
+                    );
+                }
+                Err(Left::Unseen(failure)) => {
+                    self.unseen += 1;
+                    tracing::warn!(
+                        message = %message.message_id,
+                        %failure,
+                        "a message of the queue is left there, since its object cannot be looked at; \
+                         it comes again"
+                    );
+                    failed = Some(failure);
+                }
+            }
+        }
+        match failed {
+            Some(failure) if announced.is_empty() => Err(failure),
+            _ => Ok(announced),
+        }
+    }
+}
+
+/// Why a message is left in the queue.
+#[derive(Debug)]
+enum Left {
+    /// Nobody understands it, for this reason.
+    Unreadable(&'static str),
+    /// The store does not say what it must.
+    Unseen(Failure),
 }
 
 #[async_trait::async_trait]
@@ -179,12 +222,7 @@ impl Announcements for SqsAnnouncements {
             "VisibilityTimeout": self.visibility.as_secs(),
         });
         let received: Received = self.queue.call("ReceiveMessage", &asked).await?;
-        let mut announced = Vec::new();
-        for message in received.messages.unwrap_or_default() {
-            if let Some(announcement) = self.announcement(&message).await? {
-                announced.push((announcement, Receipt(message.receipt_handle)));
-            }
-        }
+        let announced = self.announced(received.messages.unwrap_or_default()).await?;
         // Held only once nothing can come between: a message that is held and
         // was not announced would be hidden for ever.
         let mut held = self.queue.lock();
@@ -197,23 +235,19 @@ impl Announcements for SqsAnnouncements {
     }
 
     async fn done(&mut self, announcements: &[u64]) -> Result<(), Failure> {
+        // From now on they are not held: one that cannot be deleted becomes
+        // visible and is received anew, instead of being hidden for ever and
+        // taking the room of others.
         let receipts: Vec<(u64, Receipt)> = {
-            let held = self.queue.lock();
-            announcements.iter().filter_map(|number| Some((*number, held.get(number)?.clone()))).collect()
+            let mut held = self.queue.lock();
+            announcements.iter().filter_map(|number| Some((*number, held.remove(number)?))).collect()
         };
         for batch in receipts.chunks(BATCH) {
             let failed = self.queue.batch("DeleteMessageBatch", batch, |_| {}).await?;
-            let mut again = None;
-            for (number, _) in batch {
-                match failed.iter().find(|failed| failed.id == number.to_string()) {
-                    Some(failed) if !failed.sender_fault => again = Some(failed.code.clone()),
-                    // What SQS calls our fault is a receipt that ran out: the
-                    // message comes again, and what it tells of is taken.
-                    _ => drop(self.queue.lock().remove(number)),
-                }
-            }
-            if let Some(code) = again {
-                let problem = format!("sqs DeleteMessageBatch: {code}");
+            // What SQS calls our fault is a receipt that ran out: the message
+            // comes again, and what it tells of is taken.
+            if let Some(failed) = failed.iter().find(|failed| !failed.sender_fault) {
+                let problem = format!("sqs DeleteMessageBatch: {}", failed.code);
                 return Err(Failure::new(FailureKind::NotDone, problem));
             }
         }
