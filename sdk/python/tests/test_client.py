@@ -52,6 +52,7 @@ def posts(api):
     ("2026-03-01T05:30:00Z", "2026-03-01T05:30:00Z"),
     ("2026-03-01T05:30:00+02:00", "2026-03-01T03:30:00Z"),
     ("2026-03-01T05:30:00.25Z", "2026-03-01T05:30:00.250000Z"),
+    ("2026-03-01T05:30:00.123456789Z", "2026-03-01T05:30:00.123456Z"),
     (datetime.date(2026, 3, 1), "2026-03-01T00:00:00Z"),
     (datetime.datetime(2026, 3, 1, 5), "2026-03-01T05:00:00Z"),
     (datetime.datetime(2026, 3, 1, 5, tzinfo=datetime.timezone(datetime.timedelta(hours=-5))), "2026-03-01T10:00:00Z"),
@@ -200,6 +201,34 @@ def test_a_lost_answer_begins_no_second_run(lake, api):
     api.faults = [None, None, "cut"]
     assert lake.apply("events", again=True, wait=False).id == "run-1"
     assert list(api.runs) == ["run-0", "run-1"]
+
+
+@pytest.mark.parametrize("theirs", [
+    {}, {"from": "2026-01-01T00:00:00Z"}, {"from": "2026-01-01T00:00:00Z", "to": "2026-03-01T00:00:00Z"},
+    {"from": "2026-01-01T00:00:00Z", "to": "2026-02-01T00:00:00Z", "prefix": "section/9/"},
+    {"from": "2026-01-01T00:00:00Z", "to": "2026-02-01T00:00:00Z", "where": {"section_id": "9"}},
+])
+def test_a_run_of_somebody_else_is_not_taken_for_ones_own(lake, api, theirs):
+    """Theirs begins just when our request is lost."""
+    api.faults = [None, None, lambda: api.begin({"kind": "take", "wanted": theirs})]
+    run = lake.apply("events", "2026-01-01", "2026-02-01", {"section_id": 145}, wait=False)
+    assert run.id == "run-1" and list(api.runs) == ["run-0", "run-1"]
+    assert api.runs["run-1"]["wanted"] == {
+        "from": "2026-01-01T00:00:00Z", "to": "2026-02-01T00:00:00Z", "where": {"section_id": "145"},
+    }
+
+
+@pytest.mark.parametrize("told", [
+    {"from": "2026-01-01T00:00:00.5Z", "to": None, "prefix": "", "where": {}},
+    {"from": "2026-01-01T00:00:00.500000000Z", "to": None},
+    {"from": "2026-01-01T02:00:00.500+02:00", "prefix": None, "where": None},
+])
+def test_a_run_is_known_by_what_it_means_not_by_its_spelling(lake, api, told):
+    api.faults = [None, None, "lost"]
+    begin = api.begin
+    api.begin = lambda asked: begin({**asked, "wanted": told})
+    run = lake.apply("events", "2026-01-01T00:00:00.5Z", wait=False)
+    assert (run.id, list(api.runs), len(posts(api))) == ("run-0", ["run-0"], 1)
 
 
 def test_patience_ends(api):
