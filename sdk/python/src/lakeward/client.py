@@ -189,7 +189,8 @@ class Client:
         this is called, interrupted or killed.
 
         :param target: a plan; or a pipeline or source, with what is meant
-        :param again: takes what is taken once more; the pipelines' dedup drops what they have
+        :param again: takes what is taken once more; the pipelines' dedup drops what
+            they have. ``Refused`` where it would not, and rows would be doubled
         :param replace: takes it again and removes what the pipeline had of it, once
             the new is complete; True means the plan's pipeline
         :param wait: returns when all is delivered; else at once
