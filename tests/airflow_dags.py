@@ -16,8 +16,7 @@ class Connections:
     amplitude = Connection
 
 
-DAY = datetime.datetime(2026, 3, 1, tzinfo=datetime.timezone.utc)
-CONTEXT = {"conn": Connections, "ds": "2026-03-01", "data_interval_start": DAY}
+CONTEXT = {"conn": Connections}
 
 
 def loaded(path):
@@ -55,13 +54,34 @@ def bash(task, folder):
         return {"failed": str(failed)}
 
 
+def runs(dag):
+    """What the DAG's own timetable makes of it: the next run, and those of a
+    `backfill create` of two days."""
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    known = DagSerialization.from_dict(DagSerialization.to_dict(dag))
+    soon = known.next_dagrun_info(last_automated_run_info=None)
+    days = [datetime.datetime(2026, 3, day, tzinfo=datetime.timezone.utc) for day in (1, 3)]
+    return soon, list(known.iter_dagrun_infos_between(*days))
+
+
 def pod(task):
-    """The pod that the task would ask Kubernetes for."""
-    task.render_template_fields({**CONTEXT, "ti": None})
+    """The pod that the task would ask Kubernetes for, at the days of its runs."""
+    soon, backfilled = runs(task.dag)
+    days = [rendered_date(task, run) for run in (soon, *backfilled)]
+    task.render_template_fields({**CONTEXT, "ti": None, "data_interval_start": backfilled[0].data_interval.start})
     return {
+        "next": {"at": soon.run_after.isoformat(), "date": days[0]}, "backfilled": days[1:],
         "arguments": task.arguments, "cmds": task.cmds, "image": task.image, "xcom": task.do_xcom_push,
         "skip": sorted(task.skip_on_exit_code), "mounts": {mount.name: mount.mount_path for mount in task.volume_mounts},
     }
+
+
+def rendered_date(task, run):
+    """The day that the pod of a run asks for."""
+    at = task.arguments.index("--date") + 1
+    context = {"data_interval_start": run.data_interval.start, "data_interval_end": run.data_interval.end}
+    return task.render_template(task.arguments[at], {**context, "logical_date": run.logical_date})
 
 
 def main(path, folder):

@@ -1,6 +1,7 @@
 """`examples/orchestration/`: every example is taken by the tool that it is for,
 and the commands in it are commands of this release."""
 
+import datetime
 import json
 import os
 import re
@@ -197,6 +198,11 @@ def test_airflow_loads_the_dags_and_runs_them(tmp_path, program, airflow, end, k
     pod = found["pod"]
     assert pod["cmds"] == ["lakeward"] and pod["xcom"] and pod["skip"] == [99]
     assert ["--summary-file", "/airflow/xcom/return.json"] == pod["arguments"][-2:]
+    # The run after a day asks for that day, which is complete then; so does a backfill.
+    at = datetime.datetime.fromisoformat(pod["next"]["at"])
+    assert at.utcoffset() == datetime.timedelta(0) and at.hour >= 3
+    assert datetime.date.fromisoformat(pod["next"]["date"]) == at.date() - datetime.timedelta(days=1)
+    assert pod["backfilled"] == ["2026-03-01", "2026-03-02"]
     assert pod["arguments"][pod["arguments"].index("--date") + 1] == "2026-03-01"
     is_a_command(pod["arguments"][:-1] + [tmp_path / "summary.json"], tmp_path)
 

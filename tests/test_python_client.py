@@ -197,6 +197,53 @@ def test_what_differs_is_named(tmp_path):
         assert "changed" in found[str(rewritten.relative_to(tmp_path / "bucket"))]
 
 
+def dedup(file, **settings):
+    """The configuration, with a pipeline that drops what it knows."""
+    made = json.loads(file.read_text())
+    made["pipelines"][0]["dedup"] = {"key": ["key"], "window": "30d", **settings}
+    file.write_text(json.dumps(made))
+    return file
+
+
+def test_taking_again_what_nobody_remembers_is_refused(tmp_path):
+    bucket(tmp_path / "bucket", sections=(1,), days=2)
+    file = objects_config(tmp_path)
+    with lakeward.Client.start(file, binary=service.PROGRAM) as lake:
+        taken = lake.apply("xapi", progress=False).records
+        with pytest.raises(lakeward.Refused, match="dedup"):
+            lake.apply("xapi", again=True, progress=False)
+        assert len(lake.runs("torus")) == 1
+    # Dedup from now on does not know what was delivered before.
+    with lakeward.Client.start(dedup(file), binary=service.PROGRAM) as lake:
+        with pytest.raises(lakeward.Refused):
+            lake.apply("xapi", again=True, progress=False)
+        assert lake.query("SELECT count(*) AS n FROM xapi").scalar() == taken
+        assert lake.verify("xapi", progress=False).ok
+
+
+def test_taking_again_what_is_remembered_doubles_nothing(tmp_path):
+    bucket(tmp_path / "bucket", sections=(1,), days=2)
+    with lakeward.Client.start(dedup(objects_config(tmp_path)), binary=service.PROGRAM) as lake:
+        taken = lake.apply("xapi", progress=False).records
+        again = lake.apply("xapi", again=True, progress=False)
+        assert again.records == taken and again.delivered
+        assert lake.query("SELECT count(*) AS n FROM xapi").scalar() == taken
+        report = lake.verify("xapi", progress=False)
+        assert report.ok and report.records == taken, str(report)
+
+
+def test_rows_of_an_earlier_version_are_named(tmp_path):
+    bucket(tmp_path / "bucket", sections=(1,), days=2)
+    with lakeward.Client.start(objects_config(tmp_path), binary=service.PROGRAM) as lake:
+        lake.apply("xapi", progress=False)
+        before = lake.plan("xapi").slices[0]
+        rewritten = put(tmp_path / "bucket", 1, "2026-01-01T12-00-00.123456Z", 50)
+        assert lake.apply("xapi", progress=False).records == 50
+        (found,) = lake.verify("xapi", progress=False).differences
+        assert found.name == before.name == str(rewritten.relative_to(tmp_path / "bucket"))
+        assert found.why == f"xapi has {before.records} records of its other versions or earlier readings, too"
+
+
 def test_a_run_survives_a_kill(tmp_path):
     counts = bucket(tmp_path / "bucket", sections=range(40), days=5)
     file = objects_config(tmp_path)

@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -196,34 +196,50 @@ async fn ask(doors: &Doors, headers: &HeaderMap, body: &mut Body) -> Result<Resp
     Ok(response)
 }
 
+/// A piece on its way to the client, `None` behind the last one.
+type Piece = Result<Option<Bytes>, QueryFailure>;
+
 /// Sends on piece by piece. The query ends when the client is gone or asleep.
-fn rest(first: Bytes, mut pieces: Answer, place: OwnedSemaphorePermit) -> Body {
-    let (sender, mut receiver) = mpsc::channel(PIECES_WAITING);
+/// Only an end that was said is one: whatever ends the sending before it, the
+/// client sees a broken answer.
+fn rest(first: Bytes, pieces: Answer, place: OwnedSemaphorePermit) -> Body {
+    let (sender, receiver) = mpsc::channel::<Piece>(PIECES_WAITING);
     tokio::spawn(async move {
         let _place = place;
-        let mut next = Some(Ok(first));
-        while let Some(piece) = next {
-            let failed = piece.as_ref().err().map(ToString::to_string);
-            match tokio::time::timeout(PATIENCE, sender.send(piece)).await {
-                Ok(Ok(())) => {}
-                // The client is gone.
-                Ok(Err(_)) => return,
-                Err(_) => {
-                    tracing::warn!("a client stopped reading the answer to its query; it is cut off");
-                    // Without an error the end would look like a whole answer.
-                    let late = QueryFailure::Unavailable("the client stopped reading".into());
-                    let _ = tokio::time::timeout(PATIENCE, sender.send(Err(late))).await;
-                    return;
-                }
-            }
-            if let Some(reason) = failed {
-                tracing::warn!(reason, "a query failed after a part of its answer was sent; it is cut off");
-                return;
-            }
-            next = pieces.next().await;
+        tokio::select! {
+            () = send_on(first, pieces, &sender) => {}
+            // The client is gone.
+            () = sender.closed() => {}
         }
     });
-    Body::from_stream(futures::stream::poll_fn(move |context| receiver.poll_recv(context)))
+    Body::from_stream(stream::unfold(Some(receiver), |receiver| async move {
+        let mut receiver = receiver?;
+        match receiver.recv().await {
+            Some(Ok(Some(piece))) => Some((Ok(piece), Some(receiver))),
+            Some(Ok(None)) => None,
+            Some(Err(failure)) => Some((Err(failure), None)),
+            None => Some((Err(QueryFailure::Internal("the answer was cut off".into())), None)),
+        }
+    }))
+}
+
+async fn send_on(first: Bytes, mut pieces: Answer, sender: &mpsc::Sender<Piece>) {
+    let mut next = Some(Ok(first));
+    loop {
+        let piece = next.transpose();
+        let ended = !matches!(piece, Ok(Some(_)));
+        if let Err(reason) = &piece {
+            tracing::warn!(%reason, "a query failed after a part of its answer was sent; it is cut off");
+        }
+        match tokio::time::timeout(PATIENCE, sender.send(piece)).await {
+            Ok(Ok(())) if !ended => next = pieces.next().await,
+            Ok(_) => return,
+            Err(_) => {
+                tracing::warn!("a client stopped reading the answer to its query; it is cut off");
+                return;
+            }
+        }
+    }
 }
 
 /// `GET /v1/tables`: the tables, their columns and their sizes.
@@ -240,3 +256,6 @@ pub(crate) async fn tables(State(doors): State<Arc<Doors>>, headers: HeaderMap) 
         Err(failure) => Refusal::from(failure).into_response(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,5 @@
-"""Amplitude's export into the lake, from Airflow 2.9 or 3.
+"""Amplitude's export into the lake, from Airflow 3 (checked with 3.3; an earlier one
+whose `airflow.sdk` has no timetables has them in `airflow.timetables.interval`).
 
 ``lakeward_amplitude`` takes what is new every hour, on the machine of the
 worker. ``lakeward_amplitude_day`` takes the day of its data interval in a pod;
@@ -15,7 +16,7 @@ import json
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.standard.operators.bash import BashOperator
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG, CronDataIntervalTimetable, task
 from kubernetes.client import models
 
 CONFIG = "/etc/lakeward/lakeward.yaml"
@@ -67,8 +68,9 @@ with DAG(
 with DAG(
     "lakeward_amplitude_day",
     description="One day of Amplitude's uploads, in UTC",
-    # Its last hour is ready at 02:00 UTC of the day after.
-    schedule="30 3 * * *",
+    # Its last hour is ready at 02:00 UTC of the day after. A plain cron text would
+    # be no interval in Airflow 3: the run at 03:30 would ask for the day that runs.
+    schedule=CronDataIntervalTimetable("30 3 * * *", timezone="UTC"),
     start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc),
     catchup=False,
     max_active_runs=1,

@@ -16,8 +16,9 @@ def piece(name, state, **more):
 
 class ControlApi:
     """`faults` are done to the next requests in turn: None (answer), a status
-    and a body, "cut" (nothing is done), "lost" (it is done, the answer is not
-    sent), "half" (half of the answer is sent)."""
+    and a body, "cut" (nothing is done), a function (it is called, then as
+    "cut"), "lost" (it is done, the answer is not sent), "half" (half of the
+    answer is sent)."""
 
     def __init__(self, slices=(), page=2, token=None):
         self.status = {"ready": True, "pipelines": [dict(PIPELINE)], "sources": [dict(SOURCE)]}
@@ -36,7 +37,9 @@ class ControlApi:
             def serve(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 fault = outer.faults.pop(0) if outer.faults else None
-                if fault == "cut":
+                if callable(fault):
+                    fault()
+                if fault == "cut" or callable(fault):
                     self.close_connection = True
                     return
                 if isinstance(fault, tuple):

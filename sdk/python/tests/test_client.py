@@ -52,6 +52,7 @@ def posts(api):
     ("2026-03-01T05:30:00Z", "2026-03-01T05:30:00Z"),
     ("2026-03-01T05:30:00+02:00", "2026-03-01T03:30:00Z"),
     ("2026-03-01T05:30:00.25Z", "2026-03-01T05:30:00.250000Z"),
+    ("2026-03-01T05:30:00.123456789Z", "2026-03-01T05:30:00.123456Z"),
     (datetime.date(2026, 3, 1), "2026-03-01T00:00:00Z"),
     (datetime.datetime(2026, 3, 1, 5), "2026-03-01T05:00:00Z"),
     (datetime.datetime(2026, 3, 1, 5, tzinfo=datetime.timezone(datetime.timedelta(hours=-5))), "2026-03-01T10:00:00Z"),
@@ -202,6 +203,34 @@ def test_a_lost_answer_begins_no_second_run(lake, api):
     assert list(api.runs) == ["run-0", "run-1"]
 
 
+@pytest.mark.parametrize("theirs", [
+    {}, {"from": "2026-01-01T00:00:00Z"}, {"from": "2026-01-01T00:00:00Z", "to": "2026-03-01T00:00:00Z"},
+    {"from": "2026-01-01T00:00:00Z", "to": "2026-02-01T00:00:00Z", "prefix": "section/9/"},
+    {"from": "2026-01-01T00:00:00Z", "to": "2026-02-01T00:00:00Z", "where": {"section_id": "9"}},
+])
+def test_a_run_of_somebody_else_is_not_taken_for_ones_own(lake, api, theirs):
+    """Theirs begins just when our request is lost."""
+    api.faults = [None, None, lambda: api.begin({"kind": "take", "wanted": theirs})]
+    run = lake.apply("events", "2026-01-01", "2026-02-01", {"section_id": 145}, wait=False)
+    assert run.id == "run-1" and list(api.runs) == ["run-0", "run-1"]
+    assert api.runs["run-1"]["wanted"] == {
+        "from": "2026-01-01T00:00:00Z", "to": "2026-02-01T00:00:00Z", "where": {"section_id": "145"},
+    }
+
+
+@pytest.mark.parametrize("told", [
+    {"from": "2026-01-01T00:00:00.5Z", "to": None, "prefix": "", "where": {}},
+    {"from": "2026-01-01T00:00:00.500000000Z", "to": None},
+    {"from": "2026-01-01T02:00:00.500+02:00", "prefix": None, "where": None},
+])
+def test_a_run_is_known_by_what_it_means_not_by_its_spelling(lake, api, told):
+    api.faults = [None, None, "lost"]
+    begin = api.begin
+    api.begin = lambda asked: begin({**asked, "wanted": told})
+    run = lake.apply("events", "2026-01-01T00:00:00.5Z", wait=False)
+    assert (run.id, list(api.runs), len(posts(api))) == ("run-0", ["run-0"], 1)
+
+
 def test_patience_ends(api):
     lake = lakeward.Client(api.url, timeout=5, patience=0.5)
     api.faults = ["cut"] * 100
@@ -250,25 +279,68 @@ def test_verify_names_what_differs(lake, api):
         piece("c", "taken", records=10, pipelines={"events": {"delivered": 8}}),
         piece("d", "new"), piece("e", "changed", records=1), piece("f", "set_aside", reason="no JSON"),
         piece("h", "not_ready"), piece("i", "taken", records=1, pipelines={"events": {"delivered": 1}}),
-        piece("k", "taken", records=0),
+        piece("k", "taken", records=0), piece("l", "new"),
+        piece("m", "taken", records=9, pipelines={"events": {"delivered": 9}}),
+        piece("n", "taken", records=1, pipelines={"events": {"delivered": 2}}),
     ]
     api.counted = counted(
         ("a", "counted", 10, None), ("b", "counted", 11, None), ("c", "counted", 10, None), ("d", "counted", 5, None),
         ("e", "counted", 2, None), ("f", "failed", None, "line 3 is no JSON"), ("g", "counted", 4, None),
-        ("h", "not_ready", None, None), ("k", "empty", 0, None),
+        ("h", "not_ready", None, None), ("k", "empty", 0, None), ("l", "empty", 0, None), ("m", "counted", 8, None),
+        ("n", "counted", 1, None),
     )
     report = lake.verify("events", progress=False)
     assert {found.name: found.why for found in report.differences} == {
-        "b": "the source has another number of records",
-        "c": "events has not settled all of it",
+        "b": LATER,
+        "c": "events has not settled all of it yet",
         "d": "it is not taken (new)",
         "e": "it changed at the source after it was taken",
         "f": "line 3 is no JSON",
         "g": "it is not at the source any more",
         "i": "it was not counted; it appeared meanwhile",
+        "m": "the source has fewer records than were taken",
+        "n": "events has settled more than was taken",
     }
-    assert not report.ok and not report and "7 differences" in str(report) and "another number" in report._repr_html_()
+    assert not report.ok and not report and "9 differences" in str(report) and "came later" in report._repr_html_()
     assert posts(api)[-1] == {"kind": "count", "wanted": {}}
+
+
+def reading(records, duplicates=0):
+    """A slice's last reading, by a run with `again`."""
+    counts = {"delivered": records - duplicates, "duplicates": duplicates}
+    return {"id": "r", "records": records, "taken_at": "2026-03-01T05:00:00Z", "pipelines": {"events": counts}}
+
+
+LATER = "1 record came later; `apply(..., again=True)` takes them"
+BESIDES = "events has 5 records of its other versions or earlier readings, too"
+
+
+@pytest.mark.parametrize("at_source, more, expect", [
+    # A run took it once more; what was there was dropped, what came later was added.
+    (7, {"again": reading(7, 5), "others": {"events": {"delivered": 5}}}, None),
+    (7, {"again": reading(7, 5), "others": {"events": {"delivered": 3, "filtered": 2}}}, None),
+    (8, {"again": reading(7, 5), "others": {"events": {"delivered": 5}}}, LATER),
+    # Nothing was dropped: all is there twice.
+    (7, {"again": reading(7), "others": {"events": {"delivered": 5}}}, BESIDES),
+    # It was rewritten, and the rows of the version before are there, too; or another pipeline's are.
+    (5, {"others": {"events": {"delivered": 5}}}, BESIDES),
+    (5, {"others": {"elsewhere": {"delivered": 5}}}, None),
+    (5, {"others": {"events": {"filtered": 3, "quarantined": 2}}}, None),
+])
+def test_verify_knows_every_reading_of_a_slice(lake, api, at_source, more, expect):
+    api.slices = [piece("a", "taken", records=5, pipelines={"events": {"delivered": 5}}, **more)]
+    api.counted = counted(("a", "counted", at_source, None))
+    report = lake.verify("events", progress=False)
+    assert [found.why for found in report.differences] == ([expect] if expect else [])
+    assert report.rows[0]["taken"] == more.get("again", {"records": 5})["records"]
+
+
+def test_what_would_double_rows_is_refused_and_said(lake, api):
+    says = "pipeline events has no dedup: its rows would be there twice"
+    api.answers["POST", "/v1/sources/lessons/runs"] = refused(400, "bad_request", says)
+    with pytest.raises(lakeward.Refused, match=says):
+        lake.apply("events", again=True)
+    assert not api.runs and len(posts(api)) == 1
 
 
 def test_verify_of_what_is_whole(lake, api):

@@ -16,7 +16,7 @@ from .result import ARROW, NDJSON, QueryResult, best_format
 from .run import Run
 from .status import Status, Table
 from .verify import Report, compare
-from .when import When, range_of
+from .when import When, instant, range_of
 
 #: Slices asked for at a time.
 _PAGE = 1_000
@@ -189,7 +189,8 @@ class Client:
         this is called, interrupted or killed.
 
         :param target: a plan; or a pipeline or source, with what is meant
-        :param again: takes what is taken once more; the pipelines' dedup drops what they have
+        :param again: takes what is taken once more; the pipelines' dedup drops what
+            they have. ``Refused`` where it would not, and rows would be doubled
         :param replace: takes it again and removes what the pipeline had of it, once
             the new is complete; True means the plan's pipeline
         :param wait: returns when all is delivered; else at once
@@ -288,7 +289,9 @@ class Client:
                 return
 
     def _begin(self, source: str, request: Dict[str, Any]) -> Run:
-        """Starts a run, once also if an answer is lost: then the new one is looked for."""
+        """Starts a run, once also if an answer is lost: then a new one that is
+        for the very same is looked for. If somebody else began that one, it is
+        as good: the service answers an equal request with it, too."""
         before = {answer["id"] for answer in self._runs(source)}
 
         def begun():
@@ -351,4 +354,13 @@ def _is_for(answer: Dict[str, Any], request: Dict[str, Any]) -> bool:
         answer.get("kind") == request["kind"]
         and bool(answer.get("again")) == bool(request.get("again"))
         and (answer.get("replace") or None) == request.get("replace")
+        and _meant(answer.get("wanted") or {}) == _meant(request["wanted"])
     )
+
+
+def _meant(given: Dict[str, Any]) -> Dict[str, Any]:
+    """Which slices, in one spelling: the service may give an instant in another
+    one, and leave out what is open or say that it is."""
+    where = {str(name): str(value) for name, value in (given.get("where") or {}).items()}
+    meant = {"from": instant(given.get("from")), "to": instant(given.get("to"))}
+    return {**meant, "prefix": given.get("prefix") or "", "where": where}

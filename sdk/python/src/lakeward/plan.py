@@ -22,6 +22,10 @@ class Slice:
 
     ``pipelines`` says, per pipeline, what became of its records: delivered,
     filtered, duplicates, quarantined, and the rows that were written.
+    ``again`` is the last time that it was taken once more (``records``,
+    ``taken_at`` and its own ``pipelines``), if it was. ``others`` says, per
+    pipeline, what became of all else that was taken under its name: other
+    versions, and what was taken before ``again``.
     """
 
     name: str
@@ -36,6 +40,8 @@ class Slice:
     taken_at: Optional[str] = None
     reason: Optional[str] = None
     pipelines: Dict[str, Dict[str, int]] = field(default_factory=dict)
+    again: Optional[Dict[str, Any]] = None
+    others: Dict[str, Dict[str, int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, answer: Dict[str, Any]) -> "Slice":
@@ -43,12 +49,29 @@ class Slice:
         known["version"] = known.get("version") or ""
         known["captured"] = known.get("captured") or {}
         known["pipelines"] = known.get("pipelines") or {}
+        known["others"] = known.get("others") or {}
         return cls(**known)
 
+    @property
+    def records_read(self) -> Optional[int]:
+        """Its records when it was taken last."""
+        return self.again["records"] if self.again else self.records
+
     def settled(self, pipeline: str) -> int:
-        """Its records whose fate in the pipeline is decided."""
-        counts = self.pipelines.get(pipeline, {})
+        """Those of `records_read` whose fate in the pipeline is decided."""
+        counts = self._last(pipeline)
         return sum(counts.get(name) or 0 for name in ("delivered", "filtered", "duplicates", "quarantined"))
+
+    def besides(self, pipeline: str) -> int:
+        """Records of its other versions and earlier readings that the pipeline
+        delivered and that the last reading does not repeat: the lake has them
+        besides it."""
+        delivered = self.others.get(pipeline, {}).get("delivered") or 0
+        return max(0, delivered - (self._last(pipeline).get("duplicates") or 0))
+
+    def _last(self, pipeline: str) -> Dict[str, int]:
+        pipelines = (self.again.get("pipelines") or {}) if self.again else self.pipelines
+        return pipelines.get(pipeline) or {}
 
 
 @dataclass

@@ -22,7 +22,8 @@ class Difference:
 @dataclass
 class Report:
     """What `verify` found. ``rows`` has every slice: its records at the source,
-    taken, and settled in each pipeline that delivers them."""
+    taken (when it was read last), and settled in each pipeline that delivers
+    them."""
 
     source: str
     rows: List[Dict[str, Any]]
@@ -75,8 +76,8 @@ def compare(source: str, slices: List[Slice], counted: List[Dict[str, Any]], pip
     rows, differences = [], []
     for count in counted:
         piece = known.pop(count["name"], None)
-        at_source = count.get("records") if count["state"] in ("counted", "empty") else None
-        taken = piece.records if piece is not None else None
+        at_source = count.get("records") if count["state"] in ("counted", "empty", "exported") else None
+        taken = piece.records_read if piece is not None else None
         row: Dict[str, Any] = {
             "name": count["name"], "state": piece.state if piece else count["state"],
             "at_source": at_source, "taken": taken,
@@ -101,15 +102,27 @@ def _wrong(count, piece: Optional[Slice], at_source: Optional[int], pipelines: L
         return [Difference(name, "it is not at the source any more", at_source)]
     if piece.state == "changed":
         return [Difference(name, "it changed at the source after it was taken", at_source, piece.records)]
+    if piece.state == "new" and at_source == 0:
+        return []
     if piece.state != "taken":
         reason = f": {piece.reason}" if piece.reason else ""
         return [Difference(name, f"it is not taken ({piece.state}){reason}", at_source, piece.records)]
-    if piece.records != at_source:
-        return [Difference(name, "the source has another number of records", at_source, piece.records)]
+    taken = piece.records_read or 0
+    if at_source is None or at_source < taken:
+        return [Difference(name, "the source has fewer records than were taken", at_source, taken)]
+    if at_source > taken:
+        more = f"{shown.plural(at_source - taken, 'record')} came later; `apply(..., again=True)` takes them"
+        return [Difference(name, more, at_source, taken)]
     found = []
     for pipeline in pipelines:
-        settled = piece.settled(pipeline)
-        if settled != piece.records:
-            why = f"{pipeline} has not settled all of it"
-            found.append(Difference(name, why, at_source, piece.records, settled))
+        settled, besides = piece.settled(pipeline), piece.besides(pipeline)
+        if settled < taken:
+            why = f"{pipeline} has not settled all of it yet"
+        elif settled > taken:
+            why = f"{pipeline} has settled more than was taken"
+        elif besides:
+            why = f"{pipeline} has {shown.plural(besides, 'record')} of its other versions or earlier readings, too"
+        else:
+            continue
+        found.append(Difference(name, why, at_source, taken, settled))
     return found

@@ -33,9 +33,11 @@ def _read(text: str) -> datetime.datetime:
     if compact:
         year, month, day, hour = (int(part or 0) for part in compact.groups())
         return datetime.datetime(year, month, day, hour)
-    # What older releases of Python do not read: a Z, and an hour alone.
+    # What older releases of Python do not read: a Z, an hour alone, and other
+    # fractions of a second than milliseconds and microseconds.
     plain = re.sub(r"[Zz]$", "+00:00", text)
     plain = re.sub(r"^(\d{4}-\d{2}-\d{2}[T ]\d{2})(?=$|[+-])", r"\1:00", plain)
+    plain = re.sub(r"(?<=\d)\.(\d+)", lambda found: f".{found[1][:6]:0<6}", plain)
     try:
         return datetime.datetime.fromisoformat(plain)
     except ValueError:
