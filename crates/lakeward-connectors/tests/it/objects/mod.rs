@@ -360,6 +360,14 @@ async fn bad_answers_say_what_to_check() {
             other => panic!("{other:?}"),
         }
     }
+    // What is in Glacier is its own trouble, not the bucket's.
+    let archived =
+        "<Error><Code>InvalidObjectState</Code><Message>The operation is not valid</Message></Error>";
+    server.state().instead.push_back((403, archived));
+    match read(&source, &slice).await {
+        Err(SliceFailure::Broken(reason)) => assert!(reason.contains("InvalidObjectState"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
     server.state().instead.extend([(503, ""); 8]);
     let failure = source.list(&Wanted::default(), None).await.expect_err("overloaded");
     assert_eq!(failure.kind, FailureKind::NotDone, "{failure}");
