@@ -148,6 +148,8 @@ impl Sources {
 
     /// Starts a task for every sliced source.
     pub(crate) fn start_sliced(&self, shared: &Arc<Shared>, specs: Vec<SlicedSpec>) {
+        let names: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
+        slices::end_runs_of_others(shared, &self.runs, &names);
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let mut sliced = self.sliced.lock().unwrap_or_else(PoisonError::into_inner);
         for spec in specs {

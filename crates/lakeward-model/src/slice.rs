@@ -149,6 +149,11 @@ pub trait SlicedSource: Send + Sync + fmt::Debug {
     /// of upload, in UTC`.
     fn dates(&self) -> &'static str;
 
+    /// How many of the slices that follow [`open`](Self::open) is told, at most.
+    fn looks_ahead(&self) -> usize {
+        31
+    }
+
     /// Lists the slices that there are, also those that are not ready yet, in
     /// the order of their names: those that `wanted` means and whose name lies
     /// behind `after`. Bounded memory however many there are.

@@ -47,7 +47,8 @@ pub enum Format {
     Ndjson,
     /// Any number of JSON documents, one behind the other. Each element of an
     /// array is a record, as is each document that is no array. A record is
-    /// its raw bytes, with its line breaks turned into spaces.
+    /// its raw bytes, with its line breaks turned into spaces; one within a
+    /// string, where JSON has none, stays, and the record is quarantined.
     Json,
     /// Rows as JSON objects of strings, see [`Csv`].
     Csv,

@@ -130,7 +130,7 @@ fn decide_one(state: &mut State, slice: &Slice, known: &Known, purpose: Purpose,
     let bytes = slice.bytes.unwrap_or(0);
     if let Some(flight) = state.flights.get_mut(&id) {
         match purpose {
-            Purpose::Look => {}
+            Purpose::Look => flight.looked = true,
             Purpose::Run(run, _) => {
                 flight.run = Some(run);
                 flight.listed = true;
@@ -146,14 +146,17 @@ fn decide_one(state: &mut State, slice: &Slice, known: &Known, purpose: Purpose,
     let (run, again) = match (purpose, record) {
         (Purpose::Run(run, again), _) => (run, again),
         (Purpose::Look | Purpose::Announced(_), Some(_)) => return,
-        (Purpose::Look, None) => return enqueue(state, slice, id, Progress::default(), Flight::default()),
+        (Purpose::Look, None) => {
+            let flight = Flight { looked: true, ..Flight::default() };
+            return enqueue(state, slice, id, Progress::default(), flight);
+        }
         (Purpose::Announced(number), None) => {
             *state.announced.entry(number).or_default() += 1;
             let flight = Flight { announcements: vec![number], ..Flight::default() };
             return enqueue(state, slice, id, Progress::default(), flight);
         }
     };
-    let flight = Flight { run: Some(run), listed: true, announcements: Vec::new() };
+    let flight = Flight { run: Some(run), listed: true, ..Flight::default() };
     let Some(record) = record else {
         counted.expected += bytes;
         return enqueue(state, slice, id, Progress::default(), flight);

@@ -8,11 +8,12 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use lakeward_model::{Cursor, Keys, Origin, Records, SliceFailure, SliceId};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::admit::told;
 use super::cursor::{self, CURSOR_BYTES_MAX, Open, Outcome, RESUME_BYTES_MAX};
-use super::flow::{Flow, Queued, State};
+use super::flow::{Flow, Next, State};
 use super::read::{Message, Said, size};
 use crate::intake::AcceptError;
 use crate::ledger::runs::{RunSlice, RunSliceState};
@@ -27,6 +28,8 @@ const FRAME_RECORDS: usize = 256 << 10;
 /// came for a while.
 const SETTLE_SLICES: usize = 64;
 const SETTLE_AFTER: Duration = Duration::from_millis(50);
+/// While others go on, they wait for the ledger this long at most.
+const SETTLE_LATEST: Duration = Duration::from_secs(1);
 /// Before an append whose outcome is unknown is tried again.
 const APPEND_PAUSE: Duration = Duration::from_secs(1);
 
@@ -38,6 +41,8 @@ pub(super) struct Appender {
     held: Option<Message>,
     /// Most bytes of records in an append of the journal.
     frame_bytes_max: u64,
+    /// Since when a slice that ended waits for the ledger.
+    unsettled: Option<Instant>,
 }
 
 /// Records that become a frame.
@@ -100,7 +105,7 @@ fn length(buffer: &BytesMut) -> u32 {
 impl Appender {
     pub(super) fn new(flow: Arc<Flow>, messages: mpsc::Receiver<Message>) -> Self {
         let frame_bytes_max = flow.intake.shared.frame_bytes_max;
-        Self { flow, messages, held: None, frame_bytes_max }
+        Self { flow, messages, held: None, frame_bytes_max, unsettled: None }
     }
 
     /// Appends until no reader is left.
@@ -134,7 +139,11 @@ impl Appender {
                 let weight: usize = state.open.values().map(Open::weight).sum();
                 (ended, weight, ended < state.flights.len())
             };
-            if ended >= SETTLE_SLICES || (ended > 0 && (!waits || weight > CURSOR_BYTES_MAX * 3 / 4)) {
+            let since = (ended > 0).then(|| self.unsettled.unwrap_or_else(Instant::now));
+            self.unsettled = since;
+            let is_late = since.is_some_and(|since| since.elapsed() >= SETTLE_LATEST);
+            let is_full = ended >= SETTLE_SLICES || weight > CURSOR_BYTES_MAX * 3 / 4;
+            if ended > 0 && (is_late || is_full || !waits) {
                 self.settle().await;
             }
         }
@@ -161,21 +170,32 @@ impl Appender {
 
     fn take(&self, message: Message, frame: &mut Frame) {
         let Message { id, reading, said } = message;
+        let is_it = |it: &&mut Open| it.reading == reading && it.outcome.is_none();
         if let Said::Failed(SliceFailure::Source(failure)) = &said {
-            self.flow.failed(failure);
+            let next = {
+                let mut state = self.flow.state();
+                let is_its = state.open.get_mut(&id).filter(is_it).is_some();
+                is_its.then(|| state.failed_at(id, reading, failure))
+            };
+            match next {
+                None => {}
+                Some(Next::SetAside(reason)) => self.flow.change(|state| set_aside(state, id, reason)),
+                Some(Next::Again { alone }) => {
+                    // Left alone for a while before it is tried again.
+                    self.flow.failed_at(failure, alone);
+                    self.flow.change(|state| state.wait_again(id));
+                }
+            }
+            return;
         }
         let mut trouble = None;
         self.flow.change(|state| {
-            let Some(open) =
-                state.open.get_mut(&id).filter(|it| it.reading == reading && it.outcome.is_none())
-            else {
-                return;
-            };
+            let Some(open) = state.open.get_mut(&id).filter(is_it) else { return };
+            let works = matches!(said, Said::Chunk(..) | Said::Ended);
             match said {
                 Said::Chunk(chunk, is_last, _room) => {
                     if let Some(problem) = self.problem(&chunk) {
-                        open.outcome = Some(Outcome::SetAside(problem));
-                        return;
+                        return set_aside(state, id, problem);
                     }
                     let progress = &mut open.progress;
                     progress.chunks += 1;
@@ -195,7 +215,10 @@ impl Appender {
                     let outcome = if nothing { Outcome::Gone } else { Outcome::SetAside };
                     open.outcome = Some(outcome(reason));
                 }
-                Said::Failed(SliceFailure::Source(_)) => wait_again(state, id),
+                Said::Failed(SliceFailure::Source(_)) => {}
+            }
+            if works {
+                state.worked_at(id, reading);
             }
         });
         if trouble.is_some() {
@@ -269,7 +292,8 @@ impl Appender {
     }
 
     /// Moves slices that ended into the ledger. What they hold is durable.
-    async fn settle(&self) {
+    async fn settle(&mut self) {
+        self.unsettled = None;
         let flow = &self.flow;
         let _deciding = flow.deciding.lock().await;
         let now = flow.now();
@@ -336,15 +360,10 @@ impl Appender {
     }
 }
 
-/// A slice whose reader failed waits again, in front of all others.
-fn wait_again(state: &mut State, id: SliceId) {
-    let Some(open) = state.open.get_mut(&id) else { return };
-    open.is_last = false;
-    let queued = Queued { slice: open.slice.clone(), id, progress: open.progress.clone() };
-    if open.progress.chunks == 0 {
-        state.open.remove(&id);
+fn set_aside(state: &mut State, id: SliceId, reason: String) {
+    if let Some(open) = state.open.get_mut(&id) {
+        open.outcome = Some(Outcome::SetAside(reason));
     }
-    state.queue.push_front(queued);
 }
 
 /// What the ledger is told of a slice that ended.

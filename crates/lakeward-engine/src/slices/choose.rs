@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use lakeward_model::{SlicePage, Timestamp, Wanted};
+use lakeward_model::{FailureKind, SlicePage, Timestamp, Wanted};
 use tokio::time::Instant;
 use tracing::{error, info};
 use uuid::Uuid;
@@ -23,6 +23,8 @@ const CLOCK_EVERY: Duration = Duration::from_secs(30);
 /// A page of a list, or why there is none.
 pub(super) enum Listed {
     Page(SlicePage),
+    /// The source refuses what the run asks for.
+    Refused(String),
     /// Nobody wants it any more.
     Over,
     /// The process stops.
@@ -110,9 +112,9 @@ impl Flow {
         let mut ready = None;
         let run_waits = |_: &State| self.runs.first(&self.name, RunKind::Take).is_some();
         loop {
-            let page = match self.page(&self.wanted, after.as_deref(), run_waits).await {
+            let page = match self.page(&self.wanted, after.as_deref(), None, run_waits).await {
                 Listed::Page(page) => page,
-                Listed::Over => return Some(None),
+                Listed::Over | Listed::Refused(_) => return Some(None),
                 Listed::Stopped => return None,
             };
             let first = self.admit(&page.slices, Purpose::Look).await?;
@@ -134,11 +136,12 @@ impl Flow {
         Some(Some((begun, ready)))
     }
 
-    /// Asks for a page until it comes.
+    /// Asks for a page until it comes, or until it is refused to a run.
     pub(super) async fn page(
         &self,
         wanted: &Wanted,
         after: Option<&str>,
+        run: Option<Uuid>,
         is_over: impl Fn(&State) -> bool,
     ) -> Listed {
         loop {
@@ -157,6 +160,12 @@ impl Flow {
                     self.works();
                     return Listed::Page(page);
                 }
+                // What a run asks for may be wrong where all else is right.
+                Err(failure) if run.is_some() && failure.kind == FailureKind::Refused => {
+                    let said = failure.to_string();
+                    run.iter().for_each(|run| self.runs.trouble_of(*run, &said));
+                    return Listed::Refused(said);
+                }
                 Err(failure) => self.failed(&failure),
             }
         }
@@ -169,11 +178,15 @@ impl Flow {
         self.try_now();
         self.runs.update(id, Run::begin);
         let wanted = run.asked.wanted.within(&self.wanted);
-        let is_over = |state: &State| state.refused.is_some() || !self.runs.goes_on(id);
-        let mut after = None;
+        let is_over = |state: &State| state.refusals.to(id).is_some() || !self.runs.goes_on(id);
+        let (mut after, mut unlisted) = (None, None);
         loop {
-            let page = match self.page(&wanted, after.as_deref(), is_over).await {
+            let page = match self.page(&wanted, after.as_deref(), Some(id), is_over).await {
                 Listed::Page(page) => page,
+                Listed::Refused(said) => {
+                    unlisted = Some(said);
+                    break;
+                }
                 Listed::Over => break,
                 Listed::Stopped => return false,
             };
@@ -192,8 +205,8 @@ impl Flow {
             }
         }
         let ended = self.until(|state| {
-            if !self.runs.goes_on(id) || state.refused.is_some() {
-                let refused = state.refused.clone();
+            let refused = unlisted.clone().or_else(|| state.refusals.to(id));
+            if !self.runs.goes_on(id) || refused.is_some() {
                 state.disown(id);
                 return Ok(refused);
             }

@@ -22,6 +22,13 @@ use crate::source::{SourceState, SourceStatus, pause_after};
 /// Most slices that wait to be read. A page of a list may come on top.
 pub(super) const QUEUE_MAX: usize = 1_000;
 
+/// So often in a row a slice fails, while others can be read, until it is set
+/// aside.
+const SLICE_FAILURES_MAX: u32 = 10;
+/// So often in a row slices are refused until the source means it: until then
+/// others are tried soon.
+const REFUSALS_MAX: u32 = 3;
+
 /// One sliced source.
 pub(crate) struct Flow {
     pub(super) name: String,
@@ -64,10 +71,48 @@ pub(super) struct State {
     /// Failures in a row, and until when the source is left alone.
     failures: u32,
     until: Option<Instant>,
-    /// What it said when it refused last, until something works again.
-    pub(super) refused: Option<String>,
+    /// Refusals of slices, until something works again.
+    pub(super) refusals: Refusals,
     /// How often a slice was opened.
     pub(super) readings: u64,
+    /// The last of these that got records, or to its end.
+    worked: u64,
+}
+
+/// How often slices were refused in a row. Readings are counted through:
+/// several that were opened before the first of them failed count once, and
+/// only one that was opened later shows that the source works.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    times: u32,
+    /// The reading that was refused, and the last one that was opened then.
+    first: u64,
+    last: u64,
+    /// The run whose slice was refused so often that the source means it, and
+    /// what it said.
+    pub(super) of_run: Option<(Uuid, String)>,
+}
+
+impl Refusals {
+    /// A reading was refused, when `opened` slices had been opened.
+    fn add(&mut self, reading: u64, opened: u64) {
+        if reading > self.last || self.times == 0 {
+            self.times = self.times.saturating_add(1);
+            (self.first, self.last) = (reading, opened);
+        }
+    }
+
+    /// A reading got records, or to its end.
+    fn worked(&mut self, reading: u64) {
+        if reading > self.first {
+            *self = Self::default();
+        }
+    }
+
+    /// What the source says to a run.
+    pub(super) fn to(&self, run: Uuid) -> Option<String> {
+        self.of_run.as_ref().filter(|(of, _)| *of == run).map(|(_, said)| said.clone())
+    }
 }
 
 /// A slice that waits to be read.
@@ -87,9 +132,82 @@ pub(super) struct Flight {
     /// it is counted when it is done, else when it is met.
     pub(super) listed: bool,
     pub(super) announcements: Vec<u64>,
+    /// Whether the source's own look wants it, whoever else does.
+    pub(super) looked: bool,
+    /// Failures of the source at this slice since it got further.
+    pub(super) failures: u32,
+    /// The last reading that was opened when it failed for the second time.
+    pub(super) second: u64,
+}
+
+impl Flight {
+    fn is_wanted_otherwise(&self) -> bool {
+        self.looked || !self.announcements.is_empty()
+    }
+}
+
+/// What follows from a failure of the source at a slice.
+pub(super) enum Next {
+    /// It is read again. If `alone`, others can be read.
+    Again { alone: bool },
+    /// It alone fails, again and again, while others can be read.
+    SetAside(String),
 }
 
 impl State {
+    /// The source failed at a slice. Whether others can be read shows in those
+    /// that are opened after it failed twice: if it goes on failing beside them
+    /// it is set aside, so that it holds nothing up. Without others, as when the
+    /// other side is down, it is tried for ever.
+    pub(super) fn failed_at(&mut self, id: SliceId, reading: u64, failure: &Failure) -> Next {
+        let State { flights, refusals, readings, worked, .. } = self;
+        let flight = flights.entry(id).or_default();
+        flight.failures = flight.failures.saturating_add(1);
+        if flight.failures == 2 {
+            flight.second = *readings;
+        }
+        let alone = flight.failures >= 2 && *worked > flight.second;
+        if alone && flight.failures >= SLICE_FAILURES_MAX {
+            return Next::SetAside(format!(
+                "it failed {} times in a row while others could be read: {failure}",
+                flight.failures
+            ));
+        }
+        if failure.kind == FailureKind::Refused && !alone {
+            refusals.add(reading, *readings);
+            if let Some(run) = flight.run.filter(|_| refusals.times >= REFUSALS_MAX) {
+                refusals.of_run = Some((run, failure.to_string()));
+            }
+        }
+        Next::Again { alone }
+    }
+
+    /// A reading of a slice got records, or to its end.
+    pub(super) fn worked_at(&mut self, id: SliceId, reading: u64) {
+        if let Some(flight) = self.flights.get_mut(&id) {
+            flight.failures = 0;
+        }
+        self.worked = self.worked.max(reading);
+        self.refusals.worked(reading);
+    }
+
+    /// A slice that failed waits again: in front of all others the first time,
+    /// behind them if it goes on failing.
+    pub(super) fn wait_again(&mut self, id: SliceId) {
+        let failures = self.flights.get(&id).map_or(0, |flight| flight.failures);
+        let Some(open) = self.open.get_mut(&id) else { return };
+        open.is_last = false;
+        let queued = Queued { slice: open.slice.clone(), id, progress: open.progress.clone() };
+        if open.progress.chunks == 0 {
+            self.open.remove(&id);
+        }
+        if failures < 2 {
+            self.queue.push_front(queued);
+        } else {
+            self.queue.push_back(queued);
+        }
+    }
+
     /// Notes that a slice is not under way any more.
     pub(super) fn land(&mut self, id: SliceId) {
         let flight = self.flights.remove(&id).unwrap_or_default();
@@ -115,7 +233,7 @@ impl State {
     }
 
     /// A run ended early: what of it was not begun is dropped, unless it was
-    /// announced, too. What was begun is finished, for nobody.
+    /// announced or found by a look, too. What was begun is finished, for nobody.
     pub(super) fn disown(&mut self, run: Uuid) {
         let State { queue, flights, open, .. } = self;
         queue.retain(|queued| {
@@ -123,7 +241,7 @@ impl State {
                 || queued.progress.chunks > 0
                 || flights
                     .get(&queued.id)
-                    .is_none_or(|flight| flight.run != Some(run) || !flight.announcements.is_empty());
+                    .is_none_or(|flight| flight.run != Some(run) || flight.is_wanted_otherwise());
             if !keeps {
                 flights.remove(&queued.id);
             }
@@ -257,17 +375,29 @@ impl Flow {
     /// The source failed: leaves it alone for a while. Several readers that
     /// fail of one trouble count once.
     pub(super) fn failed(&self, failure: &Failure) {
+        self.failed_with(failure, failure.kind);
+    }
+
+    /// The same for a slice, whose refusal may be its own: others are tried
+    /// soon, unless they are refused as well.
+    pub(super) fn failed_at(&self, failure: &Failure, alone: bool) {
+        let is_meant = !alone && self.state().refusals.times >= REFUSALS_MAX;
+        let kind = match failure.kind {
+            FailureKind::Refused if !is_meant => FailureKind::NotDone,
+            kind => kind,
+        };
+        self.failed_with(failure, kind);
+    }
+
+    fn failed_with(&self, failure: &Failure, kind: FailureKind) {
         let said = failure.to_string();
         let (attempts, pause) = self.change(|state| {
             if !state.is_paused() {
                 state.failures = state.failures.saturating_add(1);
             }
-            let pause = pause_after(failure.kind, state.failures, failure.retry_after);
+            let pause = pause_after(kind, state.failures, failure.retry_after);
             let until = Instant::now() + pause;
             state.until = Some(state.until.map_or(until, |known| known.max(until)));
-            if failure.kind == FailureKind::Refused {
-                state.refused = Some(said.clone());
-            }
             (state.failures, pause)
         });
         metrics::counter!("lakeward_source_failures_total", "source" => self.name.clone()).increment(1);
@@ -292,7 +422,6 @@ impl Flow {
         if state.failures > 0 && !state.is_paused() {
             state.failures = 0;
             state.until = None;
-            state.refused = None;
             drop(state);
             self.changed.notify_waiters();
         }
@@ -302,7 +431,7 @@ impl Flow {
     pub(super) fn try_now(&self) {
         self.change(|state| {
             state.until = None;
-            state.refused = None;
+            state.refusals = Refusals::default();
         });
     }
 

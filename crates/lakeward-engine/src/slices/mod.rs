@@ -38,11 +38,12 @@ pub use spec::SlicedSpec;
 
 use crate::engine::Shared;
 use crate::intake::Intake;
+use crate::ledger::runs::{RunError, RunErrorKind, RunKind, RunState};
 use crate::source::{SlicesStatus, SourceState, SourceStatus};
 use append::Appender;
 use cursor::Resumed;
 use flow::{Flight, Parts, Queued};
-use runs::Runs;
+use runs::{Ending, Runs};
 
 /// Makes what a sliced source needs to run. It keeps the engine's state alive,
 /// so only its task may hold it for long.
@@ -89,16 +90,43 @@ pub(crate) async fn run(flow: Arc<Flow>, announcements: Option<Box<dyn Announcem
             error!(source = flow.name, code = "LW-3001", error = problem, "the source cannot go on");
             flow.tell(|status| {
                 status.state = SourceState::Refused;
-                status.last_error = Some(problem);
+                status.last_error = Some(problem.clone());
             });
-            flow.stop.cancelled().await;
+            flow.refuse_runs(&problem).await;
         }
     }
     flow.tell(|status| status.state = SourceState::Stopped);
     info!(source = flow.name, "source stopped");
 }
 
+/// Ends the runs of sources that left the configuration: nobody else would.
+pub(crate) fn end_runs_of_others(shared: &Arc<Shared>, runs: &Arc<Runs>, sources: &[String]) {
+    for run in runs.of_others(sources) {
+        let (shared, runs) = (Arc::clone(shared), Arc::clone(runs));
+        tokio::spawn(async move {
+            let message = format!("the source {} is not configured any more", run.source);
+            let error = Some(RunError { kind: RunErrorKind::Refused, message });
+            let ending = Ending { state: RunState::Failed, error, at: shared.clock.now(), stream_end: None };
+            if let Err(error) = runs.end(&shared, run.id, ending).await {
+                error!(source = run.source, run = %run.id, %error, "a run could not be ended");
+            }
+        });
+    }
+}
+
 impl Flow {
+    /// Ends all runs, also those to come, as long as the process runs.
+    async fn refuse_runs(&self, problem: &str) {
+        loop {
+            let next = self.until(|_| {
+                let kinds = [RunKind::Take, RunKind::Count];
+                kinds.into_iter().find_map(|kind| self.runs.first(&self.name, kind)).ok_or(None)
+            });
+            let Some(run) = next.await else { return };
+            self.end(run.id, Some(problem.to_string())).await;
+        }
+    }
+
     /// Finds what was under way; whether the process goes on.
     async fn recover(&self) -> Result<bool, String> {
         let cursor = self.intake.shared.journal.last_cursor(&self.stream);

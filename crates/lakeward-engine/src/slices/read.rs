@@ -16,9 +16,6 @@ const WAITING_KIB_MAX: usize = 16 << 10;
 /// Up to this size a reader looks behind a chunk before it hands it on: a slice
 /// that ends there is in the journal with one frame.
 const SMALL_BYTES: usize = 256 << 10;
-/// So many of the slices that follow are told to the source.
-const COMING: usize = 31;
-
 /// What a reader says.
 #[derive(Debug)]
 pub(super) struct Message {
@@ -97,14 +94,18 @@ impl Flow {
             // What is in the cursor already makes it no longer.
             if known.is_none() && taken > 0 && taken.saturating_add(open.weight()) > CURSOR_BYTES_MAX {
                 self.starved.notify_one();
-                return Err(None);
+                // Those that are in the cursor make room for it.
+                let at = state.queue.iter().position(|queued| state.open.contains_key(&queued.id));
+                let Some(other) = at.and_then(|at| state.queue.remove(at)) else { return Err(None) };
+                open = Open::new(other.slice.clone(), other.progress.clone());
+                state.queue.push_front(other);
             }
             let State { queue, readings, .. } = state;
             let Some(Queued { slice, id, progress }) = queue.pop_front() else { return Err(None) };
             *readings += 1;
             open.reading = *readings;
             let fresh = queue.iter().filter(|queued| queued.progress.chunks == 0);
-            let coming = fresh.take(COMING).map(|queued| queued.slice.clone()).collect();
+            let coming = fresh.take(self.source.looks_ahead()).map(|queued| queued.slice.clone()).collect();
             let opening = Opening { slice, id, reading: *readings, resume: progress.resume, coming };
             state.open.insert(id, open);
             Ok(opening)

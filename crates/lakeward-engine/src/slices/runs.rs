@@ -81,6 +81,20 @@ impl Runs {
         }
     }
 
+    /// The source failed one run that is under way; it says so.
+    pub(super) fn trouble_of(&self, id: Uuid, said: &str) {
+        self.update(id, |run| {
+            run.attempts = run.attempts.saturating_add(1);
+            run.last_error = Some(said.to_string());
+        });
+    }
+
+    /// Those of sources that are not among these, which nobody would end.
+    pub(crate) fn of_others(&self, sources: &[String]) -> Vec<Run> {
+        let unfinished = self.unfinished();
+        unfinished.values().filter(|run| !sources.contains(&run.source)).cloned().collect()
+    }
+
     /// Begins a run durably; the same request as that of an unfinished run
     /// answers that one.
     pub(crate) async fn begin(
@@ -93,10 +107,11 @@ impl Runs {
         let _one_at_a_time = self.changing.lock().await;
         let known = {
             let unfinished = self.unfinished();
-            if unfinished.len() >= RUNS_MAX {
+            let known = unfinished.values().find(|run| run.source == source && run.asked == asked).cloned();
+            if known.is_none() && unfinished.len() >= RUNS_MAX {
                 return Err(ControlError::Invalid(format!("{RUNS_MAX} runs wait already; try again later")));
             }
-            unfinished.values().find(|run| run.source == source && run.asked == asked).cloned()
+            known
         };
         if let Some(known) = known {
             return Ok(known);

@@ -10,6 +10,7 @@ mod recovery;
 mod replays;
 mod slice_counts;
 mod slices;
+mod slices_failures;
 mod slices_runs;
 mod sources;
 mod streams;

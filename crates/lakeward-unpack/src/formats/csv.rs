@@ -1,23 +1,25 @@
 //! CSV: rows as JSON objects of strings.
 
 use std::collections::HashSet;
-use std::io::{self, Read};
+use std::io::{self, Cursor, Read};
 
 use super::{Records, too_large};
 use crate::Csv;
 use crate::error::Fault;
 use crate::window::Window;
 
-/// What is read behind the end: a row that is seen as such unless a quoted
-/// field was not closed.
-const TAIL: &[u8] = b"\n\0\x01\x02\x03\0\n";
+/// What is read behind the end, between line breaks: a row of one field that is
+/// seen as such unless a quoted field was not closed. `STAND_IN` is in it
+/// instead of the delimiter.
+const TAIL: [u8; 5] = *b"\0\x01\x02\x03\0";
+const STAND_IN: u8 = 4;
 /// How much of the text is read at a time.
 const CHUNK: usize = 64 << 10;
 
 /// The text and its tail, in pieces of which one row must not take too many.
 struct Text {
     window: Window,
-    tail: &'static [u8],
+    tail: Cursor<Vec<u8>>,
     /// What may be read for the row at hand.
     left: usize,
     used_up: bool,
@@ -42,6 +44,8 @@ impl Read for Text {
 /// Rows as JSON objects.
 pub(crate) struct Rows {
     reader: csv::Reader<Text>,
+    /// The row behind the last one.
+    tail: [u8; 5],
     options: Csv,
     /// Each column's name as a JSON string and the colon behind it; none before
     /// the first row.
@@ -57,7 +61,9 @@ pub(crate) struct Rows {
 
 impl Rows {
     pub(crate) fn new(window: Window, options: &Csv, record_bytes_max: usize) -> Self {
-        let text = Text { window, tail: TAIL, left: 0, used_up: false };
+        let tail = TAIL.map(|byte| if byte == options.delimiter { STAND_IN } else { byte });
+        let behind = Cursor::new([b"\n", &tail[..], b"\n"].concat());
+        let text = Text { window, tail: behind, left: 0, used_up: false };
         let reader = csv::ReaderBuilder::new()
             .has_headers(false)
             .flexible(true)
@@ -66,6 +72,7 @@ impl Rows {
             .from_reader(text);
         Self {
             reader,
+            tail,
             options: options.clone(),
             keys: Vec::new(),
             row: csv::ByteRecord::new(),
@@ -89,7 +96,7 @@ impl Rows {
             csv::ErrorKind::Io(error) => Fault::Read(error),
             other => Fault::Broken(format!("{other:?}")),
         })?;
-        let tail = TAIL.trim_ascii();
+        let tail = &self.tail[..];
         if read && self.row.len() == 1 && self.row.as_slice() == tail {
             return Ok(false);
         }

@@ -51,6 +51,19 @@ fn delimiters_and_names_can_be_chosen() {
 }
 
 #[test]
+fn any_byte_delimits_also_those_that_hive_writes() {
+    for delimiter in (0..128_u8).filter(|byte| !byte.is_ascii_alphabetic() && !b"\"\n\r".contains(byte)) {
+        let csv = Csv { delimiter, header: false, columns: vec!["x".into(), "y".into()] };
+        // The first 8 bytes of a file must be text.
+        let text = [b"kkkkkkkk", &[delimiter][..], b"l\nm", &[delimiter], b"n\n"].concat();
+        let records = read_as(&text, &options(csv.clone())).unwrap();
+        assert_eq!(texts(&records), [r#"{"x":"kkkkkkkk","y":"l"}"#, r#"{"x":"m","y":"n"}"#], "{delimiter}");
+        let open = [&text[..], b"\"o", &[delimiter], b"p\n"].concat();
+        assert!(message(read_as(&open, &options(csv))).contains("is not closed"), "{delimiter}");
+    }
+}
+
+#[test]
 fn bad_headers_and_open_quotes_are_errors() {
     let table: [(&[u8], &str); 6] = [
         (b"a,a\n1,2\n", "record 1: two columns are named `a`"),

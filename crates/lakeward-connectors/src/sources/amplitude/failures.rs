@@ -195,6 +195,13 @@ pub(super) fn restarted(hour: Hour) -> String {
     )
 }
 
+pub(super) fn vanished(hour: Hour) -> String {
+    format!(
+        "hour {hour} was read in part, and fetched again it has no events: what was read of it stays. Pull it \
+         again, and ask Amplitude if it stays so"
+    )
+}
+
 /// What the unpacker found wrong with a checked archive, by what is done next.
 #[derive(Debug)]
 pub(super) enum Found {

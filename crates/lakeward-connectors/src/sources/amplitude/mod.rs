@@ -165,6 +165,10 @@ impl SlicedSource for AmplitudeSource {
         "the hour of upload to Amplitude, in UTC"
     }
 
+    fn looks_ahead(&self) -> usize {
+        self.window
+    }
+
     async fn list(&self, wanted: &Wanted, after: Option<&str>) -> Result<SlicePage, Failure> {
         // A run may want hours before the first one.
         let mut hour = wanted.from.map_or(self.first, Hour::from).max(EARLIEST);
@@ -217,8 +221,12 @@ impl SlicedSource for AmplitudeSource {
                 Found::Archive(held) => {
                     return Ok(Box::new(HourReader::start(Job { hour, id, resume, held })));
                 }
+                Found::Empty if resume.is_some() => {
+                    self.spool.of_no_use(hour);
+                    return Err(SliceFailure::Broken(failures::vanished(hour)));
+                }
                 Found::Empty => {
-                    self.spool.ended(hour);
+                    self.spool.ended(hour, 0);
                     return Ok(Box::new(Nothing));
                 }
                 Found::Wait(fetch) => fetch.end().await?,

@@ -72,6 +72,14 @@ impl SliceReader for HourReader {
     }
 }
 
+/// What was read of an hour.
+enum Read {
+    /// Everything, or until nobody took it; so many bytes of records.
+    All(u64),
+    /// The archive has no file of the hour.
+    Nothing,
+}
+
 type Out = mpsc::Sender<Result<Option<Chunk>, SliceFailure>>;
 
 impl Job {
@@ -79,28 +87,36 @@ impl Job {
     /// the one who takes them.
     fn run(self, out: &Out) -> Result<(), SliceFailure> {
         match self.unpack(out) {
-            Ok(()) => {
+            Ok(Read::All(bytes)) => {
                 if !out.is_closed() {
-                    self.held.ended(self.hour);
+                    self.held.ended(self.hour, bytes);
                 }
+                Ok(())
+            }
+            Ok(Read::Nothing) if self.resume.is_some() => {
+                self.held.of_no_use(self.hour);
+                Err(SliceFailure::Broken(failures::vanished(self.hour)))
+            }
+            Ok(Read::Nothing) => {
+                self.held.ended(self.hour, 0);
                 Ok(())
             }
             Err(error) => Err(self.failed(&error)),
         }
     }
 
-    fn unpack(&self, out: &Out) -> Result<(), UnpackError> {
+    fn unpack(&self, out: &Out) -> Result<Read, UnpackError> {
         let again = || self.held.file.try_clone().map_err(UnpackError::Io);
         let mine = self.members(again()?)?;
         let mut resume = self.resume.as_ref();
-        let mut trouble = None;
+        let (mut trouble, mut bytes) = (None, 0_u64);
+        if mine.is_empty() {
+            return Ok(Read::Nothing);
+        }
         if resume.is_some_and(|resume| !resume.fits(&mine)) {
             let text = failures::restarted(self.hour);
             warn!(hour = %self.hour, text);
             (resume, trouble) = (None, Some(text));
-        }
-        if mine.is_empty() {
-            return Ok(());
         }
         let numbers: Vec<usize> = mine.iter().map(|member| member.index).collect();
         let options = Options { format: Format::Ndjson, limits: check::limits(), ..Options::default() };
@@ -111,15 +127,17 @@ impl Job {
             making.add(block);
             if making.bytes() >= CHUNK / 2 {
                 let Some(chunk) = making.take(&mut trouble) else { continue };
+                bytes += chunk.records.data.len() as u64;
                 if out.blocking_send(Ok(Some(chunk))).is_err() {
-                    return Ok(());
+                    return Ok(Read::All(bytes));
                 }
             }
         }
         if let Some(chunk) = making.take(&mut trouble) {
+            bytes += chunk.records.data.len() as u64;
             let _ = out.blocking_send(Ok(Some(chunk)));
         }
-        Ok(())
+        Ok(Read::All(bytes))
     }
 
     fn members(&self, file: File) -> Result<Vec<Member>, UnpackError> {

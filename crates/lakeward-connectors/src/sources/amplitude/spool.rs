@@ -7,8 +7,9 @@
 //! no later process uses. Beside an archive, `….ended` has a line for each hour
 //! that was read to its end: such an hour is fetched anew if it is wanted from
 //! its start once more, so nobody is given what was true some time ago. An
-//! archive goes when all its hours were read and an hour of another one was
-//! read after them, or after two days.
+//! archive goes when all its hours were read and so much was read after them
+//! that what came of them must be durable, or after two days of this process:
+//! what a stream holds half of is read on from the same archive.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
@@ -25,6 +26,12 @@ use super::hours::{Hour, Window};
 
 /// An archive that nobody came back for goes after this long.
 const AGE_MAX: Duration = Duration::from_secs(2 * 86_400);
+/// So many bytes of records, or so many hours, that were handed out behind an
+/// archive's say that its own are durable: the engine holds at most 16 MiB and
+/// 256 messages, a frame of as many, and what it appends in the second in which
+/// it settles the slices that ended.
+const BYTES_BEHIND: u64 = 256 << 20;
+const HOURS_BEHIND: u64 = 1_024;
 /// What is being fetched.
 const PARTIAL: &str = "fetching-";
 
@@ -45,6 +52,22 @@ struct Shelf {
     opening: BTreeMap<Hour, usize>,
     /// How often an hour's files were found damaged.
     damaged: BTreeMap<Hour, u32>,
+    read: Behind,
+}
+
+/// What was read to its end since the process started.
+#[derive(Debug, Default, Clone, Copy)]
+struct Behind {
+    bytes: u64,
+    hours: u64,
+}
+
+impl Behind {
+    /// Whether so much was read since `then` that what was read before that is
+    /// durable.
+    fn is_past(self, then: Behind) -> bool {
+        self.bytes - then.bytes >= BYTES_BEHIND || self.hours - then.hours >= HOURS_BEHIND
+    }
 }
 
 /// How a fetch ended that others waited for: what it failed with, if so.
@@ -61,6 +84,8 @@ struct Kept {
     damaged: BTreeSet<Hour>,
     readers: usize,
     fetched_at: Timestamp,
+    /// What had been read when its last hour was.
+    done_at: Option<Behind>,
 }
 
 /// What there is of an hour.
@@ -101,13 +126,16 @@ impl Spool {
                 let ended = fs::read_to_string(spool.path(window, "ended")).unwrap_or_default();
                 let ended = ended.lines().filter_map(Hour::named).collect();
                 let (empty, damaged) = (kind == "empty", BTreeSet::new());
-                kept.push(Kept { window, empty, ended, damaged, readers: 0, fetched_at });
+                let mut one = Kept { window, empty, ended, damaged, readers: 0, fetched_at, done_at: None };
+                one.done_at = one.is_done().then(Behind::default);
+                kept.push(one);
             }
         }
         // The newest is looked at first.
         kept.sort_by_key(|kept| kept.fetched_at);
+        // However long nobody ran: what was half read is read on.
+        kept.iter_mut().for_each(|kept| kept.fetched_at = now);
         spool.shelf().kept = kept;
-        spool.forget_old(now);
         Ok(spool)
     }
 
@@ -203,16 +231,20 @@ impl Spool {
 
     fn put(&self, window: Window, empty: bool, now: Timestamp) {
         let (ended, damaged) = (BTreeSet::new(), BTreeSet::new());
-        let kept = Kept { window, empty, ended, damaged, readers: 0, fetched_at: now };
+        let kept = Kept { window, empty, ended, damaged, readers: 0, fetched_at: now, done_at: None };
         let mut shelf = self.shelf();
         shelf.kept.retain(|other| other.window != window || other.empty != empty);
         shelf.kept.push(kept);
     }
 
-    /// An hour was read to its end; what nobody needs any more goes. Blocking.
-    pub(super) fn ended(&self, hour: Hour) {
+    /// An hour was read to its end, with so many bytes of records; what nobody
+    /// needs any more goes. Blocking.
+    pub(super) fn ended(&self, hour: Hour, bytes: u64) {
         let mut shelf = self.shelf();
         shelf.damaged.remove(&hour);
+        shelf.read.bytes = shelf.read.bytes.saturating_add(bytes);
+        shelf.read.hours += 1;
+        let read = shelf.read;
         for kept in shelf.kept.iter_mut().filter(|kept| kept.window.has(hour)) {
             if kept.ended.insert(hour) {
                 let note = OpenOptions::new().create(true).append(true).open(self.path(kept.window, "ended"));
@@ -223,7 +255,20 @@ impl Spool {
                 }
             }
         }
-        self.sweep(&mut shelf, |kept| kept.is_done() && !kept.window.has(hour));
+        for kept in shelf.kept.iter_mut().filter(|kept| kept.window.has(hour) && kept.is_done()) {
+            kept.done_at = Some(read);
+        }
+        self.sweep(&mut shelf, |kept| kept.done_at.is_some_and(|then| read.is_past(then)));
+    }
+
+    /// What is here of an hour is nothing that it can be read on from: it is
+    /// fetched if it is wanted again.
+    pub(super) fn of_no_use(&self, hour: Hour) {
+        let mut shelf = self.shelf();
+        for kept in shelf.kept.iter_mut().filter(|kept| kept.window.has(hour)) {
+            kept.damaged.insert(hour);
+        }
+        self.sweep(&mut shelf, |kept| kept.window.has(hour) && kept.is_of_no_use());
     }
 
     /// An hour's files are damaged in the archive of this window; how often
@@ -235,9 +280,7 @@ impl Spool {
         }
         let times = shelf.damaged.entry(hour).or_default();
         *times += 1;
-        let times = *times;
-        self.sweep(&mut shelf, Kept::is_done);
-        times
+        *times
     }
 
     /// It was given up; the next attempt starts from nothing.
@@ -281,6 +324,12 @@ impl Kept {
         let of_use = |hour| !self.ended.contains(&hour) && !self.damaged.contains(&hour);
         !(0..self.window.hours).any(|number| of_use(self.window.first.plus(number)))
     }
+
+    /// Whether it holds nothing that can be read, and nothing that was: then it
+    /// need not wait for anything.
+    fn is_of_no_use(&self) -> bool {
+        self.ended.is_empty() && !self.damaged.is_empty() && self.is_done()
+    }
 }
 
 /// An archive that is being read.
@@ -292,8 +341,12 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub(super) fn ended(&self, hour: Hour) {
-        self.spool.ended(hour);
+    pub(super) fn ended(&self, hour: Hour, bytes: u64) {
+        self.spool.ended(hour, bytes);
+    }
+
+    pub(super) fn of_no_use(&self, hour: Hour) {
+        self.spool.of_no_use(hour);
     }
 
     pub(super) fn damaged(&self, hour: Hour) -> u32 {
@@ -312,16 +365,8 @@ impl Drop for Held {
         if let Some(kept) = mine {
             kept.readers = kept.readers.saturating_sub(1);
         }
-        if mine_is_done_and_damaged(&shelf, self.window) {
-            self.spool.sweep(&mut shelf, |kept| kept.window == self.window);
-        }
+        self.spool.sweep(&mut shelf, |kept| kept.window == self.window && kept.is_of_no_use());
     }
-}
-
-/// Whether an archive holds nothing more that can be read, and not because it
-/// was read: then it need not wait for anything.
-fn mine_is_done_and_damaged(shelf: &Shelf, window: Window) -> bool {
-    shelf.kept.iter().any(|kept| kept.window == window && !kept.damaged.is_empty() && kept.is_done())
 }
 
 /// The right to fetch a window; others wait for it.
@@ -416,4 +461,42 @@ fn is_old(fetched_at: Timestamp, now: Timestamp) -> bool {
 fn modified(of: &fs::Metadata) -> Timestamp {
     let since = of.modified().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
     Timestamp(since.and_then(|since| i64::try_from(since.as_micros()).ok()).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_stays_until_what_came_of_it_is_durable() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let now = Timestamp(1_772_341_200_000_000);
+        let open = |now| Arc::new(Spool::open(folder.path(), "p".into(), now).expect("it opens"));
+        let first = Hour::named("2026-03-01T00").expect("an hour");
+        let spool = open(now);
+        for number in 0..4 {
+            let partial = spool.partial();
+            fs::write(partial.path(), "zip").expect("it writes");
+            spool.keep(Window { first: first.plus(number), hours: 1 }, &partial, now).expect("it is kept");
+        }
+        let there = |spool: &Arc<Spool>, number: usize| {
+            let found = spool.find(first.plus(number), true, |_, _| 1).expect("it looks");
+            matches!(found, Found::Archive(_))
+        };
+        spool.ended(first, 1 << 20);
+        // The journal is full: all that was read later may wait with it.
+        spool.ended(first.plus(1), 100 << 20);
+        assert!(there(&spool, 0));
+        spool.ended(first.plus(2), BYTES_BEHIND - (100 << 20));
+        assert!(!there(&spool, 0) && there(&spool, 1));
+        // Many hours of nothing do as well.
+        for _ in 0..HOURS_BEHIND {
+            spool.ended(first.plus(100), 0);
+        }
+        assert!(!there(&spool, 1) && !there(&spool, 2) && there(&spool, 3));
+        // Nobody ran for a month.
+        let month = Timestamp(now.0.saturating_add(30 * 86_400_000_000));
+        let spool = open(month);
+        assert!(there(&spool, 3));
+    }
 }

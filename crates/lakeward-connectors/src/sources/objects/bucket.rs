@@ -216,7 +216,12 @@ impl Bucket {
                 )));
             }
             (Err(error), reply) => {
-                return Err(SliceFailure::Source(self.failure("read", &address, error, &reply)));
+                let is_its_own = is_of_the_object(&error, &reply);
+                let failure = self.failure("read", &address, error, &reply);
+                return Err(match is_its_own {
+                    true => SliceFailure::Broken(failure.to_string()),
+                    false => SliceFailure::Source(failure),
+                });
             }
         };
         // A store that does not know If-Match.
@@ -274,6 +279,15 @@ fn is_missing(error: &Error, reply: &Reply) -> bool {
     matches!(error, Error::NotFound { .. })
         && reply.status.is_none_or(|status| status == 404)
         && !["NoSuchBucket", "ContainerNotFound"].iter().any(|code| error.to_string().contains(code))
+}
+
+/// Whether a refusal is about this object, not about the bucket: it is in an
+/// archive such as Glacier. S3 says `InvalidObjectState`, Azure `BlobArchived`.
+/// A key that we may not use can be that of every object.
+fn is_of_the_object(error: &Error, reply: &Reply) -> bool {
+    let said = error.to_string();
+    matches!(reply.status, Some(403 | 409))
+        && ["<Code>InvalidObjectState<", "<Code>BlobArchived<"].iter().any(|code| said.contains(code))
 }
 
 fn changed(address: &str) -> SliceFailure {
