@@ -30,6 +30,9 @@ use crate::spec::PipelineSpec;
 use crate::status::{PipelineState, PipelineStatus};
 use crate::streams::{StreamSpec, Streams};
 
+/// How long a task may take to come to rest once it is told to.
+const STOP_MAX: Duration = Duration::from_secs(2);
+
 /// Opens a destination from its configuration; the binary knows the kinds.
 pub type OpenDestination = Arc<dyn Fn(&serde_json::Value) -> Result<Opened, String> + Send + Sync>;
 
@@ -240,13 +243,43 @@ impl Engine {
         let begun = Stopwatch::start();
         // Their last pages are delivered too, but one that hangs leaves time.
         self.shared.sources.stop(grace / 3).await;
-        let grace = grace.saturating_sub(begun.elapsed());
+        let left = grace.saturating_sub(begun.elapsed());
+        self.deliver_until(tokio::time::sleep(left)).await
+    }
+
+    /// The same for somebody who knows what is worth waiting for: deliveries
+    /// go on until `enough`, and sources have `grace` to stop. What the
+    /// pipelines do can be asked of [`Control::status`] meanwhile and
+    /// afterwards.
+    ///
+    /// Returns whether everything was delivered.
+    pub async fn drain_until(self, grace: Duration, enough: impl Future<Output = ()>) -> bool {
+        self.shared.sources.stop(grace).await;
+        self.deliver_until(enough).await
+    }
+
+    async fn deliver_until(self, enough: impl Future<Output = ()>) -> bool {
         self.shared.draining.cancel();
-        let tasks: Vec<Running> = std::mem::take(&mut *self.shared.running()).into_values().collect();
-        let all = futures::future::join_all(tasks.into_iter().map(Running::finished));
-        let done = match tokio::time::timeout(grace, all).await {
-            Ok(ended) => ended.into_iter().all(|complete| complete),
-            Err(_) => false,
+        // They stay known: somebody may want to hear how they ended.
+        let (stops, tasks): (Vec<_>, Vec<_>) = self
+            .shared
+            .running()
+            .values_mut()
+            .filter_map(|running| Some((running.stop.clone().drop_guard(), running.task.take()?)))
+            .unzip();
+        let mut all = futures::future::join_all(tasks);
+        let ended = tokio::select! {
+            ended = &mut all => Some(ended),
+            () = enough => None,
+        };
+        drop(stops);
+        let done = match ended {
+            Some(ended) => ended.into_iter().all(|complete| complete.unwrap_or(false)),
+            None => {
+                // A commit that has begun is seen through, if the disk lets it.
+                let _ = tokio::time::timeout(STOP_MAX, all).await;
+                false
+            }
         };
         let journal = self.shared.journal.clone();
         let closed = tokio::task::spawn_blocking(move || journal.close()).await;
@@ -268,16 +301,6 @@ struct Running {
     stop: CancellationToken,
     /// `None` once somebody waits for its end.
     task: Option<JoinHandle<bool>>,
-}
-
-impl Running {
-    /// Waits for the task's own end; whether it delivered everything.
-    async fn finished(mut self) -> bool {
-        match self.task.take() {
-            Some(task) => task.await.unwrap_or(false),
-            None => true,
-        }
-    }
 }
 
 impl Drop for Running {

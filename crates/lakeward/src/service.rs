@@ -22,6 +22,9 @@ use crate::queries::LakeQueries;
 use crate::remote::Remote;
 use crate::wiring;
 
+/// What sources may take to stop where it is known that they are at rest.
+const SOURCES_MAX: Duration = Duration::from_secs(30);
+
 /// A service that accepts and delivers.
 pub(crate) struct Service {
     engine: Engine,
@@ -159,14 +162,25 @@ impl Service {
     pub(crate) async fn stop(self, grace: Duration) -> bool {
         self.shutdown.cancel();
         self.doors.finished().await;
-        let complete = self.engine.drain(grace).await;
-        if complete {
-            info!("stopped: everything accepted is delivered");
-        } else {
-            warn!("stopped: what is pending stays in the journal for the next start");
-        }
-        complete
+        say_stopped(self.engine.drain(grace).await)
     }
+
+    /// Stops accepting, delivers what is pending until `enough`, and ends.
+    /// [`Service::control`] knows how far the pipelines came.
+    pub(crate) async fn stop_at(self, enough: impl Future<Output = ()>) -> bool {
+        self.shutdown.cancel();
+        self.doors.finished().await;
+        say_stopped(self.engine.drain_until(SOURCES_MAX, enough).await)
+    }
+}
+
+fn say_stopped(complete: bool) -> bool {
+    if complete {
+        info!("stopped: everything accepted is delivered");
+    } else {
+        warn!("stopped: what is pending stays in the journal for the next start");
+    }
+    complete
 }
 
 /// Who stopped us.
