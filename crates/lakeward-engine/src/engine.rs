@@ -158,6 +158,29 @@ impl Engine {
         options: EngineOptions,
         configured: Vec<PipelineSpec>,
     ) -> Result<Self, OpenEngineError> {
+        Self::open_as(lock, options, configured, false).await
+    }
+
+    /// The same for somebody who only looks: nothing is taken and nothing
+    /// delivered, and what an earlier process left waits for the next one that
+    /// works.
+    ///
+    /// # Errors
+    /// See [`OpenEngineError`].
+    pub async fn open_at_rest(
+        lock: StateLock,
+        options: EngineOptions,
+        configured: Vec<PipelineSpec>,
+    ) -> Result<Self, OpenEngineError> {
+        Self::open_as(lock, options, configured, true).await
+    }
+
+    async fn open_as(
+        lock: StateLock,
+        options: EngineOptions,
+        configured: Vec<PipelineSpec>,
+        rests: bool,
+    ) -> Result<Self, OpenEngineError> {
         let journal_dir = options.state.join("journal");
         let retention = Arc::new(Retention::new(options.retention, options.journal.disk_bytes_max));
         let frame_bytes_max = options.journal.frame_bytes_max;
@@ -181,6 +204,7 @@ impl Engine {
             kept_of_streams: tokio::sync::Mutex::default(),
             sources,
             frame_bytes_max,
+            rests,
             draining: CancellationToken::new(),
         });
         let kept = shared.recover_streams(options.streams).await.map_err(OpenEngineError::Streams)?;
@@ -205,9 +229,11 @@ impl Engine {
         shared.promise_again(&kept);
         shared.warn_of_orphans();
         // Last, so that nothing is trimmed before all its pipelines are known.
-        shared.sources.start(&shared, options.sources);
         shared.sources.start_sliced(&shared, options.sliced);
-        tokio::spawn(retention::sweep(Arc::downgrade(&shared), shared.draining.clone()));
+        if !rests {
+            shared.sources.start(&shared, options.sources);
+            tokio::spawn(retention::sweep(Arc::downgrade(&shared), shared.draining.clone()));
+        }
         let _stops_sources = shared.sources.stopped_on_drop();
         Ok(Self { shared, lock, _stops_sources })
     }
@@ -333,6 +359,8 @@ pub(crate) struct Shared {
     pub(crate) sources: Sources,
     /// Most bytes of records in one append.
     pub(crate) frame_bytes_max: u64,
+    /// Whether nothing is taken and nothing delivered.
+    pub(crate) rests: bool,
     draining: CancellationToken,
 }
 

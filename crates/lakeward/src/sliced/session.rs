@@ -62,7 +62,22 @@ impl<'a> Session<'a> {
         patience: Duration,
         out: &Output,
     ) -> anyhow::Result<Self> {
-        let held = find(config, source, patience, out).await?;
+        let held = find(config, source, patience, Own::Works, out).await?;
+        Ok(Self { config, source, patience, held })
+    }
+
+    /// The same to ask what there is: a service of our own takes and delivers
+    /// nothing.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub(crate) async fn look(
+        config: &'a Config,
+        source: &'a Sliced,
+        patience: Duration,
+        out: &Output,
+    ) -> anyhow::Result<Self> {
+        let held = find(config, source, patience, Own::Looks, out).await?;
         Ok(Self { config, source, patience, held })
     }
 
@@ -81,7 +96,7 @@ impl<'a> Session<'a> {
     /// Another process was asked and is gone: finds the next, or becomes it.
     /// Runs are durable, so the next one goes on with ours.
     pub(crate) async fn reattach(&mut self, out: &Output) -> anyhow::Result<()> {
-        self.held = find(self.config, self.source, self.patience, out).await?;
+        self.held = find(self.config, self.source, self.patience, Own::Works, out).await?;
         Ok(())
     }
 
@@ -203,7 +218,20 @@ fn is_lock(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref::<LockError>(), Some(LockError::Held { .. }))
 }
 
-async fn find(config: &Config, source: &Sliced, patience: Duration, out: &Output) -> anyhow::Result<Held> {
+/// What a service of our own does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Own {
+    Works,
+    Looks,
+}
+
+async fn find(
+    config: &Config,
+    source: &Sliced,
+    patience: Duration,
+    own: Own,
+    out: &Output,
+) -> anyhow::Result<Held> {
     let waiting = Stopwatch::start();
     let mut said = false;
     loop {
@@ -215,7 +243,11 @@ async fn find(config: &Config, source: &Sliced, patience: Duration, out: &Output
                 Err(error) => return Err(error),
             }
         } else {
-            match Box::pin(Service::for_command(config)).await {
+            let opened = match own {
+                Own::Works => Box::pin(Service::for_command(config)).await,
+                Own::Looks => Box::pin(Service::to_look(config)).await,
+            };
+            match opened {
                 Ok(service) => {
                     let remote = service.remote()?;
                     return Ok(Held::Own(Box::new(service), remote));

@@ -56,9 +56,6 @@ impl Take<'_> {
             session = Session::open(self.config, self.source, self.patience, out) => session?,
             stopped = signals.next() => return Err(stopped_early(stopped)),
         };
-        if self.again && self.replace.is_none() {
-            super::again::check(&session, self.config, self.source, self.wanted).await?;
-        }
         let request =
             RunRequest { kind: RunKind::Take, wanted: self.wanted, again: self.again, replace: self.replace };
         let run = session.remote().start_run(&self.source.name, &request).await?;
