@@ -139,6 +139,13 @@ def test_verify_names_what_differs(tmp_path, bucket):
     [difference] = differences
     assert difference["name"] == str(changed.relative_to(tmp_path / "bucket"))
     assert "other content" in difference["problem"]
+    # The new content is taken; the rows of the old one are there still.
+    backfill(path, "apply", *JANUARY)
+    *differences, end = backfill(path, "verify", *JANUARY, check=65)
+    [difference] = differences
+    assert "other versions" in difference["problem"], difference
+    doubled = sum(ids(tmp_path).values()) - len(ids(tmp_path))
+    assert difference["problem"].startswith(f"{doubled} record"), difference
     lake.files(tmp_path / "lake")[0].unlink()
     end = backfill(path, "verify", "--from", "2026-01-01", "--to", "2026-01-02", check=65)[-1]
     assert not end["lake_balanced"] and any("missing" in finding["problem"] for finding in end["findings"])

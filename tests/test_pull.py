@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -16,6 +17,8 @@ from simulated import Amplitude
 
 SEED = int(os.environ.get("LAKEWARD_TEST_SEED", time.time_ns() % 1_000_000))
 DAY = ("--date", "2026-03-01")
+# It fits no data: the pipeline stops before it delivers anything.
+UNFIT = "SELECT uuid, date_trunc('hour', is_attribution_event) AS hour FROM input"
 
 
 @pytest.fixture
@@ -107,11 +110,71 @@ def test_force_is_refused_where_it_would_double(tmp_path, amplitude):
     assert uuids(tmp_path) == before
 
 
+def test_force_is_refused_for_what_came_before_dedup(tmp_path, amplitude):
+    made = pipeline("amp", {"type": "lake", "url": "./lake"}, format="parquet", path="amp/")
+    path = write(tmp_path, amplitude)
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps({**settings, "pipelines": [made]}))
+    pull(path, *DAY)
+    before = uuids(tmp_path)
+    # The advice of the refusal is followed: dedup is added.
+    path.write_text(json.dumps(settings))
+    refused = lakeward("pull", "-c", path, "amp", *DAY, "--force", check=False)
+    assert refused.returncode == 2 and "only since" in refused.stderr, refused.stderr
+    assert uuids(tmp_path) == before
+    # What is delivered from then on is known.
+    later = ("--date", "2026-03-02")
+    events = pull(path, *later)["events"]
+    assert pull(path, *later, "--force")["duplicates_dropped"] == events
+    assert uuids(tmp_path) == expected(amplitude, "2026-03-01T00", "2026-03-03T00")
+
+
+def test_a_pipeline_that_stands_still_is_told(tmp_path, amplitude):
+    path = write(tmp_path, amplitude, sql=UNFIT)
+    began = time.monotonic()
+    summary = pull(path, *DAY, check=69)
+    assert time.monotonic() - began < 60, "nothing is waited for that does not come"
+    assert summary["status"] == "undelivered" and not summary["delivered"] and uuids(tmp_path) == []
+    told = lakeward("pull", "-c", path, "amp", *DAY, check=False)
+    assert told.returncode == 69, "it is taken, but it is still not there"
+    assert "LW-1006" in told.stdout + told.stderr, told.stdout
+    path = write(tmp_path, amplitude)
+    summary = pull(path, *DAY)
+    assert summary["status"] == "nothing_new" and summary["delivered"]
+    assert uuids(tmp_path) == expected(amplitude, "2026-03-01T00", "2026-03-02T00")
+
+
+def test_a_dead_destination_of_others_holds_nothing_up(tmp_path, amplitude):
+    path = write(tmp_path, amplitude, source={"schedule": {"cron": "0 0 1 1 *"}})
+    settings = json.loads(path.read_text())
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        dead = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        lake_ = {
+            "type": "lake", "url": "s3://bucket/other/", "endpoint": dead, "region": "us-east-1",
+            "access_key_id": "demo", "secret_access_key": "demo",
+        }
+        settings["pipelines"].append(pipeline("other", lake_, format="parquet", path="other/"))
+        path.write_text(json.dumps(settings))
+        with Service.run(path) as service:
+            assert service.records("other", b'{"n": 1}\n')[0] == 200
+            service.kill()
+        summary = pull(path, *DAY)
+    assert summary["status"] == "done" and summary["delivered"]
+    assert uuids(tmp_path) == expected(amplitude, "2026-03-01T00", "2026-03-02T00")
+
+
 def test_a_dry_run_changes_nothing(tmp_path, amplitude):
     path = write(tmp_path, amplitude)
     done = lakeward("pull", "-c", path, "amp", *DAY, "--dry-run")
     assert "24 slices" in done.stdout and "24 new" in done.stdout, done.stdout
     assert amplitude.requests() == [] and uuids(tmp_path) == []
+    # Nor does it go on with what another left.
+    pull(write(tmp_path, amplitude, sql=UNFIT), *DAY, check=69)
+    path, asked = write(tmp_path, amplitude), len(amplitude.requests())
+    left = lakeward("pull", "-c", path, "amp", *DAY, "--dry-run")
+    assert "24 taken and not yet delivered" in left.stdout, left.stdout
+    assert uuids(tmp_path) == [] and len(amplitude.requests()) == asked
 
 
 def test_the_running_service_is_asked(tmp_path, amplitude):

@@ -30,6 +30,9 @@ use crate::spec::PipelineSpec;
 use crate::status::{PipelineState, PipelineStatus};
 use crate::streams::{StreamSpec, Streams};
 
+/// How long a task may take to come to rest once it is told to.
+const STOP_MAX: Duration = Duration::from_secs(2);
+
 /// Opens a destination from its configuration; the binary knows the kinds.
 pub type OpenDestination = Arc<dyn Fn(&serde_json::Value) -> Result<Opened, String> + Send + Sync>;
 
@@ -155,6 +158,29 @@ impl Engine {
         options: EngineOptions,
         configured: Vec<PipelineSpec>,
     ) -> Result<Self, OpenEngineError> {
+        Self::open_as(lock, options, configured, false).await
+    }
+
+    /// The same for somebody who only looks: nothing is taken and nothing
+    /// delivered, and what an earlier process left waits for the next one that
+    /// works.
+    ///
+    /// # Errors
+    /// See [`OpenEngineError`].
+    pub async fn open_at_rest(
+        lock: StateLock,
+        options: EngineOptions,
+        configured: Vec<PipelineSpec>,
+    ) -> Result<Self, OpenEngineError> {
+        Self::open_as(lock, options, configured, true).await
+    }
+
+    async fn open_as(
+        lock: StateLock,
+        options: EngineOptions,
+        configured: Vec<PipelineSpec>,
+        rests: bool,
+    ) -> Result<Self, OpenEngineError> {
         let journal_dir = options.state.join("journal");
         let retention = Arc::new(Retention::new(options.retention, options.journal.disk_bytes_max));
         let frame_bytes_max = options.journal.frame_bytes_max;
@@ -178,6 +204,7 @@ impl Engine {
             kept_of_streams: tokio::sync::Mutex::default(),
             sources,
             frame_bytes_max,
+            rests,
             draining: CancellationToken::new(),
         });
         let kept = shared.recover_streams(options.streams).await.map_err(OpenEngineError::Streams)?;
@@ -202,9 +229,11 @@ impl Engine {
         shared.promise_again(&kept);
         shared.warn_of_orphans();
         // Last, so that nothing is trimmed before all its pipelines are known.
-        shared.sources.start(&shared, options.sources);
         shared.sources.start_sliced(&shared, options.sliced);
-        tokio::spawn(retention::sweep(Arc::downgrade(&shared), shared.draining.clone()));
+        if !rests {
+            shared.sources.start(&shared, options.sources);
+            tokio::spawn(retention::sweep(Arc::downgrade(&shared), shared.draining.clone()));
+        }
         let _stops_sources = shared.sources.stopped_on_drop();
         Ok(Self { shared, lock, _stops_sources })
     }
@@ -240,13 +269,43 @@ impl Engine {
         let begun = Stopwatch::start();
         // Their last pages are delivered too, but one that hangs leaves time.
         self.shared.sources.stop(grace / 3).await;
-        let grace = grace.saturating_sub(begun.elapsed());
+        let left = grace.saturating_sub(begun.elapsed());
+        self.deliver_until(tokio::time::sleep(left)).await
+    }
+
+    /// The same for somebody who knows what is worth waiting for: deliveries
+    /// go on until `enough`, and sources have `grace` to stop. What the
+    /// pipelines do can be asked of [`Control::status`] meanwhile and
+    /// afterwards.
+    ///
+    /// Returns whether everything was delivered.
+    pub async fn drain_until(self, grace: Duration, enough: impl Future<Output = ()>) -> bool {
+        self.shared.sources.stop(grace).await;
+        self.deliver_until(enough).await
+    }
+
+    async fn deliver_until(self, enough: impl Future<Output = ()>) -> bool {
         self.shared.draining.cancel();
-        let tasks: Vec<Running> = std::mem::take(&mut *self.shared.running()).into_values().collect();
-        let all = futures::future::join_all(tasks.into_iter().map(Running::finished));
-        let done = match tokio::time::timeout(grace, all).await {
-            Ok(ended) => ended.into_iter().all(|complete| complete),
-            Err(_) => false,
+        // They stay known: somebody may want to hear how they ended.
+        let (stops, tasks): (Vec<_>, Vec<_>) = self
+            .shared
+            .running()
+            .values_mut()
+            .filter_map(|running| Some((running.stop.clone().drop_guard(), running.task.take()?)))
+            .unzip();
+        let mut all = futures::future::join_all(tasks);
+        let ended = tokio::select! {
+            ended = &mut all => Some(ended),
+            () = enough => None,
+        };
+        drop(stops);
+        let done = match ended {
+            Some(ended) => ended.into_iter().all(|complete| complete.unwrap_or(false)),
+            None => {
+                // A commit that has begun is seen through, if the disk lets it.
+                let _ = tokio::time::timeout(STOP_MAX, all).await;
+                false
+            }
         };
         let journal = self.shared.journal.clone();
         let closed = tokio::task::spawn_blocking(move || journal.close()).await;
@@ -268,16 +327,6 @@ struct Running {
     stop: CancellationToken,
     /// `None` once somebody waits for its end.
     task: Option<JoinHandle<bool>>,
-}
-
-impl Running {
-    /// Waits for the task's own end; whether it delivered everything.
-    async fn finished(mut self) -> bool {
-        match self.task.take() {
-            Some(task) => task.await.unwrap_or(false),
-            None => true,
-        }
-    }
 }
 
 impl Drop for Running {
@@ -310,6 +359,8 @@ pub(crate) struct Shared {
     pub(crate) sources: Sources,
     /// Most bytes of records in one append.
     pub(crate) frame_bytes_max: u64,
+    /// Whether nothing is taken and nothing delivered.
+    pub(crate) rests: bool,
     draining: CancellationToken,
 }
 

@@ -43,7 +43,7 @@ pub use ledger::runs::{
 pub use ledger::{BatchKey, BatchRecord, Counts, Ledger, LedgerError, Progress, Quarantined, ReplayAnswer};
 pub use lock::{Holder, LockError, StateLock};
 pub use schedule::{Schedule, ScheduleError};
-pub use slices::{SliceList, SliceState, SliceStatus, SlicedSpec, SlicesError};
+pub use slices::{Reading, SliceList, SliceState, SliceStatus, SlicedSpec, SlicesError};
 pub use source::{SlicesStatus, SourceSpec, SourceState, SourceStatus};
 pub use spec::{BatchLimits, PipelineSpec};
 pub use status::{PipelineState, PipelineStatus};

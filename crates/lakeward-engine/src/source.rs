@@ -156,7 +156,11 @@ impl Sources {
             let name = spec.name.clone();
             let (flow, announcements, status) = slices::prepare(shared, &self.runs, spec, self.stop.clone());
             sliced.insert(name, Arc::downgrade(&flow));
-            running.push(Running { status, task: Some(tokio::spawn(slices::run(flow, announcements))) });
+            let task = match shared.rests {
+                false => tokio::spawn(slices::run(flow, announcements)),
+                true => tokio::spawn(slices::rest(flow)),
+            };
+            running.push(Running { status, task: Some(task) });
         }
     }
 

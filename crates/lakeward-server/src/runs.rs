@@ -115,7 +115,7 @@ pub(crate) async fn slices(
     let limit = query.limit.unwrap_or(SLICES_MAX).clamp(1, SLICES_MAX);
     match doors.control.run_slices(id, query.after, limit).await {
         Ok(slices) => {
-            let next = slices.last().filter(|_| slices.len() == limit).map(|slice| slice.name.clone());
+            let next = slices.last().filter(|_| slices.len() >= limit).map(|slice| slice.name.clone());
             answer(&serde_json::json!({ "slices": slices, "next": next }))
         }
         Err(error) => Refusal::from(error).into_response(),

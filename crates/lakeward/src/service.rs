@@ -22,6 +22,9 @@ use crate::queries::LakeQueries;
 use crate::remote::Remote;
 use crate::wiring;
 
+/// What sources may take to stop where it is known that they are at rest.
+const SOURCES_MAX: Duration = Duration::from_secs(30);
+
 /// A service that accepts and delivers.
 pub(crate) struct Service {
     engine: Engine,
@@ -41,6 +44,9 @@ enum Pulls {
     All,
     /// Those that come in slices, which take only what they are asked for.
     Asked,
+    /// Those that come in slices, to list what they have: nothing is taken and
+    /// nothing delivered.
+    Listed,
 }
 
 impl Service {
@@ -57,10 +63,16 @@ impl Service {
     /// # Errors
     /// A [`lakeward_engine::LockError`] if another process works on the state.
     pub(crate) async fn for_command(config: &Config) -> anyhow::Result<Self> {
-        let mut config = config.clone();
-        config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        config.tls = None;
-        Self::open(&config, None, Pulls::Asked).await
+        Self::open(&on_loopback(config), None, Pulls::Asked).await
+    }
+
+    /// The same for a command that only looks: nothing is taken and nothing
+    /// delivered, not even what an earlier process left.
+    ///
+    /// # Errors
+    /// A [`lakeward_engine::LockError`] if another process works on the state.
+    pub(crate) async fn to_look(config: &Config) -> anyhow::Result<Self> {
+        Self::open(&on_loopback(config), None, Pulls::Listed).await
     }
 
     async fn open(config: &Config, auto: Option<AutoPipeline>, pulls: Pulls) -> anyhow::Result<Self> {
@@ -86,7 +98,11 @@ impl Service {
         };
         // Before the engine, whose sources count from the first moment.
         let metrics = metrics();
-        let mut engine = Engine::open_locked(lock, options, specs).await.map_err(|error| match error {
+        let opened = match pulls {
+            Pulls::All | Pulls::Asked => Engine::open_locked(lock, options, specs).await,
+            Pulls::Listed => Engine::open_at_rest(lock, options, specs).await,
+        };
+        let mut engine = opened.map_err(|error| match error {
             OpenEngineError::Pipeline { .. } => coded(Code::Configuration, error.to_string()),
             other => anyhow::Error::new(other),
         })?;
@@ -159,14 +175,32 @@ impl Service {
     pub(crate) async fn stop(self, grace: Duration) -> bool {
         self.shutdown.cancel();
         self.doors.finished().await;
-        let complete = self.engine.drain(grace).await;
-        if complete {
-            info!("stopped: everything accepted is delivered");
-        } else {
-            warn!("stopped: what is pending stays in the journal for the next start");
-        }
-        complete
+        say_stopped(self.engine.drain(grace).await)
     }
+
+    /// Stops accepting, delivers what is pending until `enough`, and ends.
+    /// [`Service::control`] knows how far the pipelines came.
+    pub(crate) async fn stop_at(self, enough: impl Future<Output = ()>) -> bool {
+        self.shutdown.cancel();
+        self.doors.finished().await;
+        say_stopped(self.engine.drain_until(SOURCES_MAX, enough).await)
+    }
+}
+
+fn on_loopback(config: &Config) -> Config {
+    let mut config = config.clone();
+    config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    config.tls = None;
+    config
+}
+
+fn say_stopped(complete: bool) -> bool {
+    if complete {
+        info!("stopped: everything accepted is delivered");
+    } else {
+        warn!("stopped: what is pending stays in the journal for the next start");
+    }
+    complete
 }
 
 /// Who stopped us.

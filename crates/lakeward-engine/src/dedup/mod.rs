@@ -25,6 +25,7 @@ use std::time::Duration;
 use lakeward_model::Timestamp;
 use serde::{Deserialize, Serialize};
 
+mod complete;
 mod filter;
 mod lookup;
 mod merge;
@@ -33,6 +34,8 @@ mod session;
 mod store;
 mod write;
 
+pub use complete::Complete;
+pub(crate) use complete::begin;
 pub use session::{Pending, Session};
 pub use store::{FILTER_BYTES, KeyStore, Next};
 
@@ -49,6 +52,10 @@ pub struct DedupState {
     pub horizon: Option<i64>,
     /// The files.
     pub runs: Vec<RunRef>,
+    /// Since when they have every key; unknown for a pipeline that does not
+    /// dedup any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub complete: Option<Complete>,
 }
 
 impl DedupState {
@@ -173,10 +180,20 @@ mod tests {
     #[test]
     fn the_stored_form_is_stable() {
         let run = RunRef { file: "a.run".into(), keys: 3, min: -1, max: 9, bytes: 70 };
-        let state = DedupState { seed: u64::MAX, watermark: Some(9), horizon: None, runs: vec![run] };
+        let state =
+            DedupState { seed: u64::MAX, watermark: Some(9), horizon: None, runs: vec![run], complete: None };
         let stored = r#"{"seed":18446744073709551615,"watermark":9,"horizon":null,"runs":[{"file":"a.run","keys":3,"min":-1,"max":9,"bytes":70}]}"#;
         assert_eq!(serde_json::to_string(&state).unwrap(), stored);
         assert_eq!(serde_json::from_str::<DedupState>(stored).unwrap(), state);
+        let key = lakeward_columnar::shape::DedupKey::Columns(vec!["id".into()]);
+        let complete =
+            Complete { key, time: None, since: Timestamp(5), but: vec![lakeward_model::SliceId(1)] };
+        let stored = serde_json::to_string(&complete).unwrap();
+        assert_eq!(
+            stored,
+            r#"{"key":{"columns":["id"]},"since":5,"but":["00000000000000000000000000000001"]}"#
+        );
+        assert_eq!(serde_json::from_str::<Complete>(&stored).unwrap(), complete);
         assert_ne!(DedupState::fresh().seed, DedupState::fresh().seed);
     }
 

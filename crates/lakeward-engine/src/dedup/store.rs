@@ -150,7 +150,7 @@ impl KeyStore {
                 }
             }
         }
-        let seed = inner.state.seed;
+        let (seed, complete) = (inner.state.seed, inner.state.complete.clone());
         drop(inner);
         members.extend(pending.member.clone());
         let horizon = pending.horizon.unwrap_or(i64::MIN);
@@ -160,6 +160,7 @@ impl KeyStore {
             watermark: pending.watermark,
             horizon: pending.horizon,
             runs: members.iter().map(|member| member.run.reference()).collect(),
+            complete,
         };
         Next { state, members, reach: pending.reach }
     }

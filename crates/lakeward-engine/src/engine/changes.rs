@@ -172,11 +172,15 @@ impl Shared {
             }
         }
         let (name, stream, no_catalog) = (spec.name.clone(), spec.stream.clone(), spec.catalog.is_none());
+        // In this order: what begins behind it is taken later.
+        let under_way = crate::slices::under_way(&self.journal, &stream);
+        let (dedup, now) = (spec.shape.dedup.clone(), self.clock.now());
         let progress = self
             .on_ledger(move |ledger| {
                 if no_catalog {
                     ledger.forget_catalog(&name)?;
                 }
+                crate::dedup::begin(ledger, &name, dedup.as_ref(), now, under_way)?;
                 ledger.register(&name, &stream, incarnation, start)
             })
             .await?;
@@ -220,7 +224,7 @@ impl Shared {
             state: state_sender,
             blocking: TaskTracker::new(),
         };
-        let task = Some(tokio::spawn(catalog::beside(pipeline.run(), registering)));
+        let task = (!self.rests).then(|| tokio::spawn(catalog::beside(pipeline.run(), registering)));
         self.add_stream(&spec.stream);
         let name = spec.name.clone();
         let running = Running {

@@ -373,8 +373,9 @@ impl Ledger {
         table.get((run.as_u128(), name, id.0))?.map(|value| parse("run_slices", value.value())).transpose()
     }
 
-    /// Up to `limit` slices of a run in the order of their names, those behind
-    /// the name `after`.
+    /// About `limit` slices of a run in the order of their names, those behind
+    /// the name `after`: all that have the last one's name, too, so that the
+    /// next part can begin behind it.
     ///
     /// # Errors
     /// See [`LedgerError`].
@@ -391,10 +392,12 @@ impl Ledger {
             Some(name) => Bound::Excluded((run, name, u128::MAX)),
             None => Bound::Included((run, "", 0)),
         };
-        let mut found = Vec::new();
+        let mut found: Vec<RunSlice> = Vec::new();
         for entry in table.range::<(u128, &str, u128)>((start, Bound::Unbounded))? {
             let (key, value) = entry?;
-            if key.value().0 != run || found.len() == limit {
+            let (of, name, _) = key.value();
+            let is_next = found.last().is_none_or(|last| last.name != name);
+            if of != run || found.len() >= limit && is_next {
                 break;
             }
             found.push(parse("run_slices", value.value())?);

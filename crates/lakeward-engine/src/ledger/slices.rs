@@ -121,6 +121,34 @@ impl Ledger {
             .transpose()
     }
 
+    /// Goes through the slices of a stream whose names start with `prefix`, in
+    /// the order of the names, until `look` finds something.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub fn find_slice<T>(
+        &self,
+        incarnation: Uuid,
+        prefix: &str,
+        mut look: impl FnMut(SliceId, &SliceRecord) -> Result<Option<T>, LedgerError>,
+    ) -> Result<Option<T>, LedgerError> {
+        let read = self.database.begin_read()?;
+        let table = read.open_table(SLICES)?;
+        let stream = incarnation.as_u128();
+        for entry in table.range::<(u128, &str, u128)>((stream, prefix, 0)..)? {
+            let (key, value) = entry?;
+            let (of, name, id) = key.value();
+            if of != stream || !name.starts_with(prefix) {
+                break;
+            }
+            let found = look(SliceId(id), &parse("slices", value.value())?)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
     /// How many there are.
     ///
     /// # Errors

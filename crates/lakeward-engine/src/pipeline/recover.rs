@@ -49,10 +49,10 @@ impl Pipeline {
             }
             return Ok(());
         }
+        // Only a plan asks for them: registering made those of the settings.
         let state = match known {
             Some(state) => state,
             None => {
-                // The seed is durable before the first key is made with it.
                 let state = DedupState::fresh();
                 self.ledger.set_dedup(name, Some(&state))?;
                 state

@@ -8,11 +8,13 @@ use lakeward_model::{CapturedValue, Failure, Slice, SliceId, SlicePage, Timestam
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::again;
 use super::flow::Flow;
+use super::readings::{self, Reading};
 use super::runs::Ending;
 use crate::control::{Control, ControlError};
 use crate::instant;
-use crate::ledger::runs::{Asked, Run, RunRequest, RunSlice, RunState};
+use crate::ledger::runs::{Asked, Run, RunKind, RunRequest, RunSlice, RunState};
 use crate::ledger::slices::SliceRecord;
 
 /// Most runs in an answer.
@@ -64,6 +66,15 @@ pub struct SliceStatus {
     pub reason: Option<String>,
     /// What became of its records, by pipeline.
     pub pipelines: BTreeMap<String, SliceCounts>,
+    /// The last time that a run took it once more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<Reading>,
+    /// What became of everything else that was taken under its name, by
+    /// pipeline, added up: other versions, and what was taken before `again`.
+    /// What a pipeline delivered of that and did not drop as duplicates of the
+    /// last reading is in the lake besides it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub others: BTreeMap<String, SliceCounts>,
 }
 
 /// What became of a slice.
@@ -144,18 +155,16 @@ impl Control {
             .shared
             .on_ledger(move |ledger| ledger.slices_named(incarnation, names.iter().map(String::as_str)));
         let known = known.await?;
-        let counts = self.counts(&flow, &slices).await?;
+        let counts = self.counts(&flow, &known).await?;
         let (now, dates) = (flow.now(), flow.source.dates().to_string());
         let state = flow.state();
         let open = |id| state.flights.contains_key(&id);
-        let told = slices.into_iter().zip(&known).map(|(slice, known)| told(slice, known, &open, now));
-        let mut slices: Vec<SliceStatus> = told.collect();
-        for (pipeline, counts) in counts {
-            for (slice, counts) in slices.iter_mut().zip(counts).filter(|(slice, _)| slice.records.is_some())
-            {
-                slice.pipelines.insert(pipeline.clone(), counts);
-            }
-        }
+        let told = slices.into_iter().zip(&known).map(|(slice, known)| {
+            let mut status = told(slice, known, &open, now);
+            readings::tell(&mut status, known, &counts);
+            status
+        });
+        let slices: Vec<SliceStatus> = told.collect();
         Ok(SliceList { dates, slices, next })
     }
 
@@ -163,20 +172,25 @@ impl Control {
     async fn counts(
         &self,
         flow: &Flow,
-        slices: &[Slice],
-    ) -> Result<Vec<(String, Vec<SliceCounts>)>, ControlError> {
-        let ids: Vec<SliceId> = slices.iter().map(|slice| slice.id(Uuid::nil())).collect();
+        known: &[Vec<(SliceId, SliceRecord)>],
+    ) -> Result<readings::Counts, ControlError> {
+        let ids: Vec<SliceId> = known.iter().flatten().map(|(id, _)| *id).collect();
         let its = self.shared.status().into_iter().filter(|it| it.incarnation == flow.incarnation);
         let names: Vec<String> = its.map(|it| it.pipeline).collect();
         let counted = self.shared.on_ledger(move |ledger| {
-            let of = |name: String| Ok((name.clone(), ledger.counts_of_slices(&name, &ids)?));
+            let of = |name: String| {
+                let counts = ledger.counts_of_slices(&name, &ids)?;
+                Ok((name, ids.iter().copied().zip(counts).collect()))
+            };
             names.into_iter().map(of).collect()
         });
         counted.await
     }
 
     /// Asks a source to take or to count slices. The same request while one
-    /// like it is unfinished answers that one.
+    /// like it is unfinished answers that one. What would double rows is
+    /// refused: `again` needs `dedup` that remembers every slice that is meant,
+    /// in each pipeline of the stream.
     ///
     /// # Errors
     /// See [`SlicesError`].
@@ -185,6 +199,10 @@ impl Control {
         if asked.replace.is_some() {
             let message = "this release cannot replace what is delivered; give the pipeline a dedup key and take the slices again (`again`)";
             return Err(SlicesError::Invalid(message.into()));
+        }
+        let once_more = asked.again && asked.kind == RunKind::Take && asked.replace.is_none();
+        if once_more && !self.shared.sources.runs.has(source, &asked) {
+            again::check(&self.shared, &flow, asked.wanted.within(&flow.wanted)).await?;
         }
         let (shared, name, now) = (Arc::clone(&self.shared), source.to_string(), flow.now());
         let runs = Arc::clone(&shared.sources.runs);
@@ -296,5 +314,7 @@ fn told(
         taken_at: record.map(|record| record.taken_at),
         reason: record.and_then(|record| record.set_aside.clone()),
         pipelines: BTreeMap::new(),
+        again: None,
+        others: BTreeMap::new(),
     }
 }

@@ -11,6 +11,7 @@
 //! durable chunk.
 
 mod admit;
+mod again;
 mod announced;
 mod append;
 mod choose;
@@ -19,6 +20,7 @@ mod count;
 mod cursor;
 mod flow;
 mod read;
+mod readings;
 pub(crate) mod runs;
 mod spec;
 mod tail;
@@ -26,7 +28,8 @@ mod tail;
 use std::sync::Arc;
 
 use futures::FutureExt;
-use lakeward_model::Announcements;
+use lakeward_journal::Journal;
+use lakeward_model::{Announcements, SliceId, StreamName};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -34,6 +37,7 @@ use uuid::Uuid;
 
 pub use control::{SliceList, SliceState, SliceStatus, SlicesError};
 pub(crate) use flow::Flow;
+pub use readings::Reading;
 pub use spec::SlicedSpec;
 
 use crate::engine::Shared;
@@ -44,6 +48,14 @@ use append::Appender;
 use cursor::Resumed;
 use flow::{Flight, Parts, Queued};
 use runs::{Ending, Runs};
+
+/// The slices that are being taken into a stream, by its last cursor: those of
+/// which something is there, and that may not be in the ledger.
+pub(crate) fn under_way(journal: &Journal, stream: &StreamName) -> Vec<SliceId> {
+    // A cursor of another kind of source has none.
+    let resumed = journal.last_cursor(stream).and_then(|cursor| cursor::read(&cursor).ok());
+    resumed.unwrap_or_default().into_iter().map(|resumed| resumed.id).collect()
+}
 
 /// Makes what a sliced source needs to run. It keeps the engine's state alive,
 /// so only its task may hold it for long.
@@ -112,6 +124,14 @@ pub(crate) fn end_runs_of_others(shared: &Arc<Shared>, runs: &Arc<Runs>, sources
             }
         });
     }
+}
+
+/// The task of a sliced source that answers what it has, and takes nothing.
+pub(crate) async fn rest(flow: Arc<Flow>) {
+    if let Err(problem) = flow.recover().await {
+        error!(source = flow.name, code = "LW-3001", error = problem, "the source cannot go on");
+    }
+    flow.stop.cancelled().await;
 }
 
 impl Flow {

@@ -47,6 +47,11 @@ impl Runs {
         self.unfinished().get(&id).cloned()
     }
 
+    /// Whether a run that was asked for the same is not finished.
+    pub(crate) fn has(&self, source: &str, asked: &RunRequest) -> bool {
+        self.unfinished().values().any(|run| run.source == source && run.asked == *asked)
+    }
+
     /// Whether the run goes on.
     pub(super) fn goes_on(&self, id: Uuid) -> bool {
         self.unfinished().contains_key(&id)

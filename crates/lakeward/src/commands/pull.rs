@@ -46,10 +46,11 @@ pub(crate) struct Pull {
     #[command(flatten)]
     names: NameArguments,
     /// Take what is taken once more. Every pipeline of the stream must have
-    /// `dedup`, which drops what it has.
+    /// `dedup`, without `time`, and have had it when these slices were
+    /// delivered: it drops what is there.
     #[arg(long)]
     force: bool,
-    /// Change nothing; show what would be taken.
+    /// Take and deliver nothing; show what would be taken.
     #[arg(short = 'n', long, conflicts_with = "force")]
     dry_run: bool,
     #[command(flatten)]
@@ -119,7 +120,7 @@ impl Pull {
     pub(crate) async fn run(self, out: &Output) -> anyhow::Result<Code> {
         let tells = self.tells.clone();
         let source = self.source.clone();
-        tells.whatever_comes(&source, out, self.pull(out)).await
+        tells.whatever_comes(Some(&source), out, self.pull(out)).await
     }
 
     async fn pull(self, out: &Output) -> anyhow::Result<Code> {
@@ -182,7 +183,7 @@ impl TellArguments {
     /// Runs a command and tells its summary also if it failed early.
     pub(crate) async fn whatever_comes(
         &self,
-        source: &str,
+        source: Option<&str>,
         out: &Output,
         command: impl Future<Output = anyhow::Result<Code>>,
     ) -> anyhow::Result<Code> {

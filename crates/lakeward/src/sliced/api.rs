@@ -103,6 +103,23 @@ pub(crate) struct SliceLine {
     /// What became of its records, by pipeline.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) pipelines: BTreeMap<String, SliceCounts>,
+    /// The last time that it was taken once more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) again: Option<Reading>,
+    /// What became of everything else that was taken under its name, by
+    /// pipeline: other versions, and what was taken before `again`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) others: BTreeMap<String, SliceCounts>,
+}
+
+/// A slice that was taken once more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reading {
+    pub(crate) id: String,
+    pub(crate) records: u64,
+    pub(crate) taken_at: Instant,
+    #[serde(default)]
+    pub(crate) pipelines: BTreeMap<String, SliceCounts>,
 }
 
 /// What became of a slice.
@@ -368,7 +385,7 @@ impl Remote {
         Ok(match self.get(&path).await? {
             RunSlices::Page(RunSlicePage { slices, next }) => (slices, next),
             RunSlices::Bare(slices) => {
-                let next = slices.last().filter(|_| slices.len() == SLICES_AT_ONCE);
+                let next = slices.last().filter(|_| slices.len() >= SLICES_AT_ONCE);
                 let next = next.map(|last| last.name.clone());
                 (slices, next)
             }

@@ -15,6 +15,9 @@ use crate::terminal::{Output, bytes, count, plural};
 /// How often the service is asked.
 const ASK_EVERY: Duration = Duration::from_millis(250);
 
+/// How often the runs before a run that waits are looked at.
+const ASK_AHEAD_EVERY: Duration = Duration::from_secs(2);
+
 /// Until when a run is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Until {
@@ -54,6 +57,8 @@ pub(crate) async fn follow(
     let mut pending = 0;
     let mut mark = (run.mark(), pending);
     let mut still = Stopwatch::start();
+    let mut asked: Option<Stopwatch> = None;
+    let mut ahead: Vec<_> = Vec::new();
     loop {
         meter.show(&run, pending);
         let waits = run.state == RunState::Done && until == Until::Delivered && !run.delivered;
@@ -70,6 +75,16 @@ pub(crate) async fn follow(
         if (run.mark(), pending) != mark {
             mark = (run.mark(), pending);
             still = Stopwatch::start();
+        }
+        // Whoever waits behind a longer run is not stuck as long as that moves.
+        if run.state == RunState::Waiting && asked.is_none_or(|asked| asked.elapsed() > ASK_AHEAD_EVERY) {
+            asked = Some(Stopwatch::start());
+            let others = session.remote().runs(&run.source).await.unwrap_or_default();
+            let moving = others.iter().filter(|other| !other.has_ended()).map(Run::mark).collect();
+            if ahead != moving {
+                ahead = moving;
+                still = Stopwatch::start();
+            }
         }
         if still.elapsed() > patience {
             return Ok((run, Ending::Stuck));

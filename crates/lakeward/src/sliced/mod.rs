@@ -1,7 +1,6 @@
 //! Sources that come in slices, from the side of the commands: what is asked of
 //! the service that runs, or of one that runs for the time of the command.
 
-mod again;
 pub(crate) mod api;
 pub(crate) mod follow;
 pub(crate) mod instant;

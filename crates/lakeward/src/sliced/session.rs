@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use lakeward_engine::{Holder, LockError, PipelineState, PipelineStatus, StateLock};
 use lakeward_model::clock::Stopwatch;
+use tokio_util::sync::CancellationToken;
 
 use super::Sliced;
 use crate::commands::target::{Inspected, ServiceStatus};
@@ -18,8 +19,6 @@ use crate::terminal::{Output, plural};
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A person hears after so long that somebody else is waited for.
 const SAY_AFTER: Duration = Duration::from_secs(3);
-/// Longer than anybody waits: what ends a drain is that nothing moves.
-const DRAIN_MAX: Duration = Duration::from_secs(365 * 86_400);
 
 /// A service to ask about one source.
 pub(crate) struct Session<'a> {
@@ -42,6 +41,9 @@ pub(crate) enum Drained {
     /// Everything that the source brought is settled; or another process goes
     /// on with it.
     Complete,
+    /// A pipeline stands still before a person does something, and this is
+    /// why; what is pending stays in the journal.
+    Halted(String),
     /// Nothing moved for too long; what is pending stays in the journal.
     Stuck,
     /// A signal came.
@@ -60,7 +62,22 @@ impl<'a> Session<'a> {
         patience: Duration,
         out: &Output,
     ) -> anyhow::Result<Self> {
-        let held = find(config, source, patience, out).await?;
+        let held = find(config, source, patience, Own::Works, out).await?;
+        Ok(Self { config, source, patience, held })
+    }
+
+    /// The same to ask what there is: a service of our own takes and delivers
+    /// nothing.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub(crate) async fn look(
+        config: &'a Config,
+        source: &'a Sliced,
+        patience: Duration,
+        out: &Output,
+    ) -> anyhow::Result<Self> {
+        let held = find(config, source, patience, Own::Looks, out).await?;
         Ok(Self { config, source, patience, held })
     }
 
@@ -79,7 +96,7 @@ impl<'a> Session<'a> {
     /// Another process was asked and is gone: finds the next, or becomes it.
     /// Runs are durable, so the next one goes on with ours.
     pub(crate) async fn reattach(&mut self, out: &Output) -> anyhow::Result<()> {
-        self.held = find(self.config, self.source, self.patience, out).await?;
+        self.held = find(self.config, self.source, self.patience, Own::Works, out).await?;
         Ok(())
     }
 
@@ -101,25 +118,25 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Ends the service if it is this process: delivers what is pending, as
-    /// long as something moves.
+    /// Ends the service if it is this process: delivers what the source
+    /// brought, as long as something moves. Other pipelines hold nothing up.
     pub(crate) async fn finish(self, signals: &mut Signals, out: &Output) -> Drained {
         let Held::Own(service, _) = self.held else { return Drained::Complete };
         let control = service.control();
-        let pending = || {
-            let ours = control.status().into_iter().filter(|pipeline| self.source.feeds(pipeline));
-            ours.map(|pipeline| pipeline.pending).sum::<u64>()
+        let ours = || {
+            let all = control.status().into_iter();
+            all.filter(|pipeline| self.source.feeds(pipeline)).collect::<Vec<_>>()
         };
-        let mut left = pending();
-        let mut still = Stopwatch::start();
+        let (mut still, enough) = (Stopwatch::start(), CancellationToken::new());
+        let mut left = pending(&ours());
         let bar = out.progress(left, "delivering");
-        let stop = service.stop(DRAIN_MAX);
+        let stop = service.stop_at(enough.cancelled());
         tokio::pin!(stop);
         loop {
             tokio::select! {
                 _ = &mut stop => {
                     bar.finish_and_clear();
-                    return if pending() == 0 { Drained::Complete } else { Drained::Stuck };
+                    return Drained::of(&ours());
                 }
                 stopped = signals.next() => {
                     bar.finish_and_clear();
@@ -127,19 +144,39 @@ impl<'a> Session<'a> {
                 }
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
-            let now = pending();
+            let pipelines = ours();
+            let now = pending(&pipelines);
             if now != left {
                 still = Stopwatch::start();
                 left = now;
             }
             bar.set_length(bar.length().unwrap_or(0).max(left));
             bar.set_position(bar.length().unwrap_or(0).saturating_sub(left));
-            if still.elapsed() > self.patience {
-                bar.finish_and_clear();
-                return Drained::Stuck;
+            if pipelines.iter().all(is_at_rest) || still.elapsed() > self.patience {
+                enough.cancel();
             }
         }
     }
+}
+
+impl Drained {
+    /// How it ended, by where the pipelines are.
+    fn of(pipelines: &[PipelineStatus]) -> Self {
+        match (pending(pipelines), halted(pipelines)) {
+            (0, _) => Self::Complete,
+            (_, Some(problem)) => Self::Halted(problem),
+            (_, None) => Self::Stuck,
+        }
+    }
+}
+
+fn pending(pipelines: &[PipelineStatus]) -> u64 {
+    pipelines.iter().map(|pipeline| pipeline.pending).sum()
+}
+
+/// Whether nothing more comes of a pipeline without anybody's doing.
+fn is_at_rest(pipeline: &PipelineStatus) -> bool {
+    pipeline.pending == 0 || matches!(pipeline.state, PipelineState::Halted { .. })
 }
 
 impl Sliced {
@@ -181,7 +218,20 @@ fn is_lock(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref::<LockError>(), Some(LockError::Held { .. }))
 }
 
-async fn find(config: &Config, source: &Sliced, patience: Duration, out: &Output) -> anyhow::Result<Held> {
+/// What a service of our own does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Own {
+    Works,
+    Looks,
+}
+
+async fn find(
+    config: &Config,
+    source: &Sliced,
+    patience: Duration,
+    own: Own,
+    out: &Output,
+) -> anyhow::Result<Held> {
     let waiting = Stopwatch::start();
     let mut said = false;
     loop {
@@ -193,7 +243,11 @@ async fn find(config: &Config, source: &Sliced, patience: Duration, out: &Output
                 Err(error) => return Err(error),
             }
         } else {
-            match Box::pin(Service::for_command(config)).await {
+            let opened = match own {
+                Own::Works => Box::pin(Service::for_command(config)).await,
+                Own::Looks => Box::pin(Service::to_look(config)).await,
+            };
+            match opened {
                 Ok(service) => {
                     let remote = service.remote()?;
                     return Ok(Held::Own(Box::new(service), remote));

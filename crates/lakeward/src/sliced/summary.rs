@@ -229,7 +229,7 @@ fn slices(source: &Sliced, slices: &[RunSlice]) -> (&'static str, serde_json::Va
 }
 
 /// The summary of a command that failed before there was a run to speak of.
-pub(crate) fn of_failure(source: &str, error: &anyhow::Error, code: Code) -> serde_json::Value {
+pub(crate) fn of_failure(source: Option<&str>, error: &anyhow::Error, code: Code) -> serde_json::Value {
     let status = match code {
         Code::Interrupted | Code::Terminated => "interrupted",
         _ => "failed",
@@ -359,7 +359,7 @@ mod tests {
         let file = folder.path().join("airflow/xcom/return.json");
         let error = crate::exit::coded(Code::Configuration, "no such key");
         for _ in 0..2 {
-            write(&file, &of_failure("s", &error, Code::Configuration)).unwrap();
+            write(&file, &of_failure(Some("s"), &error, Code::Configuration)).unwrap();
         }
         let read: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
         assert_eq!((&read["status"], &read["exit_code"]), (&"failed".into(), &78.into()));

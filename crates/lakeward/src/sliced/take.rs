@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Sliced;
 use super::api::{Run, RunErrorKind, RunKind, RunRequest, RunSlice, RunState, Wanted};
 use super::follow::{Ending, Until, follow};
-use super::session::{Drained, Session, halted, inspect};
+use super::session::{Drained, Session, inspect};
 use super::summary::{SLICES_TOLD, Settled};
 use crate::config::Config;
 use crate::exit::Code;
@@ -56,9 +56,6 @@ impl Take<'_> {
             session = Session::open(self.config, self.source, self.patience, out) => session?,
             stopped = signals.next() => return Err(stopped_early(stopped)),
         };
-        if self.again && self.replace.is_none() {
-            super::again::check(&session, self.config, self.source, self.wanted).await?;
-        }
         let request =
             RunRequest { kind: RunKind::Take, wanted: self.wanted, again: self.again, replace: self.replace };
         let run = session.remote().start_run(&self.source.name, &request).await?;
@@ -76,16 +73,15 @@ impl Take<'_> {
             // What is taken is durable; it need not be delivered now.
             session.close(NO_WAIT, signals).await;
         } else {
-            let problem = halted(&session.pipelines().await.unwrap_or_default());
             let own = session.is_own();
-            ending = match (session.finish(signals, out).await, problem) {
-                (Drained::Complete, _) => {
+            ending = match session.finish(signals, out).await {
+                Drained::Complete => {
                     run.delivered |= own && run.state == RunState::Done;
                     ending
                 }
-                (Drained::Stuck, Some(problem)) => Ending::Halted(problem),
-                (Drained::Stuck, None) => Ending::Stuck,
-                (Drained::Stopped(stopped), _) => Ending::Stopped(stopped),
+                Drained::Halted(problem) => Ending::Halted(problem),
+                Drained::Stuck => Ending::Stuck,
+                Drained::Stopped(stopped) => Ending::Stopped(stopped),
             };
         }
         let settled = match inspect(self.config, CHANGE_OF_HANDS).await {

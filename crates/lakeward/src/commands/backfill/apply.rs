@@ -41,8 +41,14 @@ pub(super) struct Apply {
 impl Apply {
     pub(super) async fn run(self, out: &Output) -> anyhow::Result<Code> {
         let tells = self.tells.clone();
-        let pipeline = self.pipeline.clone();
-        tells.whatever_comes(&pipeline, out, self.apply(out)).await
+        let source = self.source();
+        tells.whatever_comes(source.as_deref(), out, self.apply(out)).await
+    }
+
+    /// The name of the source, if that can be found out.
+    fn source(&self) -> Option<String> {
+        let config = self.target.config().ok()?;
+        Some(Sliced::of_pipeline(&config, &self.pipeline).ok()?.name)
     }
 
     async fn apply(self, out: &Output) -> anyhow::Result<Code> {

@@ -15,6 +15,8 @@ use crate::config::Config;
 use crate::exit::{Code, coded};
 use crate::service::Signals;
 use crate::sliced::Sliced;
+#[cfg(test)]
+use crate::sliced::api::SliceCounts;
 use crate::sliced::api::{RunKind, RunRequest, RunSlice, RunSliceState, SliceLine, SliceState, Wanted};
 use crate::sliced::follow::{Ending, Until, follow};
 use crate::sliced::range::{FromToArguments, NameArguments};
@@ -75,6 +77,12 @@ struct Sum {
     rows: u64,
     differences: u64,
     pending: u64,
+    /// Of the differences: what an apply takes.
+    #[serde(skip)]
+    missing: u64,
+    /// Of the differences: what is taken and has more records now.
+    #[serde(skip)]
+    grown: u64,
 }
 
 impl Verify {
@@ -200,12 +208,30 @@ impl Verify {
                 String::from("NOT verified: the lake does not hold what was delivered")
             }
             _ => format!(
-                "NOT verified: {} not as they should be; `lakeward backfill apply {}` takes what is missing",
+                "NOT verified: {} not as they should be{}",
                 plural(sum.differences, "slice"),
-                self.pipeline
+                self.remedy(source, sum)
             ),
         });
         Ok(code)
+    }
+}
+
+impl Verify {
+    /// What takes what is missing.
+    fn remedy(&self, source: &Sliced, sum: &Sum) -> String {
+        let mut said = String::new();
+        if sum.missing > 0 {
+            said.push_str(&format!("; `lakeward backfill apply {}` takes what is missing", self.pipeline));
+        }
+        if sum.grown > 0 {
+            said.push_str(&format!(
+                "; `lakeward pull {} --force` with this range takes what came later into {} taken before",
+                source.name,
+                plural(sum.grown, "slice")
+            ));
+        }
+        said
     }
 }
 
@@ -252,26 +278,40 @@ impl Sum {
     /// Adds a slice; says how it differs, if it does.
     fn add(&mut self, slice: &SliceLine, counted: Option<&RunSlice>, pipeline: &str) -> Option<Difference> {
         self.slices += 1;
-        let counts = slice.pipelines.get(pipeline).copied().unwrap_or_default();
+        // The last reading is the one to compare with what the source has now.
+        let (taken, pipelines) = match &slice.again {
+            Some(again) => (Some(again.records), &again.pipelines),
+            None => (slice.records, &slice.pipelines),
+        };
+        let counts = pipelines.get(pipeline).copied().unwrap_or_default();
+        let others = slice.others.get(pipeline).copied().unwrap_or_default();
         let source = counted.filter(|counted| readable(counted)).map(|counted| counted.records);
-        let taken = slice.records;
         let settled = counts.settled();
+        let rows = counts.rows + others.rows;
+        // What the last reading repeats of the others is dropped from it.
+        let besides = others.delivered.saturating_sub(counts.duplicates);
         self.source_records += source.unwrap_or(0);
         self.taken_records += taken.unwrap_or(0);
         self.settled_records += settled;
-        self.rows += counts.rows;
+        self.rows += rows;
         if slice.state == SliceState::NotReady {
             self.not_ready += 1;
             return None;
         }
-        let (problem, pending) = problem(slice, counted, source, settled)?;
+        let numbers = Numbers { source, taken: taken.unwrap_or(0), settled, besides };
+        let (problem, pending) = problem(slice, counted, numbers)?;
+        if slice.state == SliceState::Taken && source > taken {
+            self.grown += 1;
+        } else if matches!(slice.state, SliceState::New | SliceState::Changed | SliceState::SetAside) {
+            self.missing += 1;
+        }
         if pending {
             self.pending += 1;
         } else {
             self.differences += 1;
         }
         let (name, id) = (slice.name.clone(), slice.id.clone());
-        Some(Difference { name, id, source, taken, settled, rows: counts.rows, problem, pending })
+        Some(Difference { name, id, source, taken, settled, rows, problem, pending })
     }
 }
 
@@ -279,14 +319,22 @@ fn readable(counted: &RunSlice) -> bool {
     matches!(counted.state, RunSliceState::Counted | RunSliceState::Empty | RunSliceState::Exported)
 }
 
-/// What is wrong with a slice, and whether it is only on its way.
-fn problem(
-    slice: &SliceLine,
-    counted: Option<&RunSlice>,
+/// A slice in numbers of records.
+#[derive(Debug, Clone, Copy)]
+struct Numbers {
+    /// At the source now, if it was counted.
     source: Option<u64>,
+    /// Taken when it was read last.
+    taken: u64,
+    /// Those of them that are settled.
     settled: u64,
-) -> Option<(String, bool)> {
-    let taken = slice.records.unwrap_or(0);
+    /// Delivered of its other readings, and not repeated by the last one.
+    besides: u64,
+}
+
+/// What is wrong with a slice, and whether it is only on its way.
+fn problem(slice: &SliceLine, counted: Option<&RunSlice>, numbers: Numbers) -> Option<(String, bool)> {
+    let Numbers { source, taken, settled, besides } = numbers;
     let unread = || {
         let reason = counted.and_then(|counted| counted.reason.as_deref());
         reason.map_or_else(
@@ -321,6 +369,13 @@ fn problem(
             Some(_) if settled > taken => {
                 (format!("{} settled that were not taken", plural(settled - taken, "record")), false)
             }
+            Some(_) if besides > 0 => (
+                format!(
+                    "{} of its other versions or earlier readings in the lake, too",
+                    plural(besides, "record")
+                ),
+                false,
+            ),
             Some(_) => return None,
         },
     })
@@ -386,6 +441,25 @@ mod tests {
         check(&slice("taken", Some(5), 3), Some(&n(5)), "2 records not delivered yet", true);
         check(&slice("taken", Some(5), 6), Some(&n(5)), "1 record settled that were not taken", false);
         check(&slice("taken", Some(5), 5), None, "it was not counted", false);
+        // A run took it once more, and dropped what was there.
+        let readings = |records: u64, delivered: u64, duplicates: u64, others: u64| {
+            let mut slice = slice("taken", Some(5), 5);
+            slice.again = serde_json::from_value(serde_json::json!({
+                "id": "2", "records": records, "taken_at": "2026-03-01T05:00:00Z",
+                "pipelines": { "p": { "delivered": delivered, "duplicates": duplicates } },
+            }))
+            .unwrap();
+            slice.others.insert("p".into(), SliceCounts { delivered: others, ..SliceCounts::default() });
+            slice
+        };
+        check(&readings(7, 2, 5, 5), Some(&n(7)), "", false);
+        check(&readings(7, 2, 5, 5), Some(&n(8)), "1 record at the source were not taken", false);
+        check(&readings(7, 2, 3, 5), Some(&n(7)), "2 records not delivered yet", true);
+        let twice = "5 records of its other versions or earlier readings in the lake, too";
+        check(&readings(7, 7, 0, 5), Some(&n(7)), twice, false);
+        let mut other = slice("taken", Some(5), 5);
+        other.others.insert("p".into(), SliceCounts { delivered: 5, ..SliceCounts::default() });
+        check(&other, Some(&n(5)), twice, false);
         let failed = counted(RunSliceState::Failed, 0);
         check(&slice("taken", Some(5), 5), Some(&failed), "it cannot be read now: no zip", false);
         check(&slice("new", None, 0), Some(&n(5)), "5 records not taken yet", false);
