@@ -208,20 +208,13 @@ impl Bucket {
                 }
                 return Err(SliceFailure::Gone(format!("{address} is not there any more")));
             }
-            // Amazon S3 API reference, "Error responses": an object in an
-            // archive class, which must be restored first.
-            (Err(error), _) if error.to_string().contains("InvalidObjectState") => {
-                return Err(SliceFailure::Broken(format!(
-                    "{address} is archived: restore it, or leave it out by `glob`; a run tries it again"
-                )));
-            }
             (Err(error), reply) => {
-                let is_its_own = is_of_the_object(&error, &reply);
-                let failure = self.failure("read", &address, error, &reply);
-                return Err(match is_its_own {
-                    true => SliceFailure::Broken(failure.to_string()),
-                    false => SliceFailure::Source(failure),
-                });
+                if is_archived(&error, &reply) {
+                    return Err(SliceFailure::Broken(format!(
+                        "{address} is archived: restore it, or leave it out by `glob`; a run tries it again"
+                    )));
+                }
+                return Err(SliceFailure::Source(self.failure("read", &address, error, &reply)));
             }
         };
         // A store that does not know If-Match.
@@ -281,10 +274,10 @@ fn is_missing(error: &Error, reply: &Reply) -> bool {
         && !["NoSuchBucket", "ContainerNotFound"].iter().any(|code| error.to_string().contains(code))
 }
 
-/// Whether a refusal is about this object, not about the bucket: it is in an
-/// archive such as Glacier. S3 says `InvalidObjectState`, Azure `BlobArchived`.
-/// A key that we may not use can be that of every object.
-fn is_of_the_object(error: &Error, reply: &Reply) -> bool {
+/// Whether the object is in an archive such as Glacier, which is no refusal of
+/// the bucket. S3 says `InvalidObjectState` (API reference, "Error responses"),
+/// Azure `BlobArchived`.
+fn is_archived(error: &Error, reply: &Reply) -> bool {
     let said = error.to_string();
     matches!(reply.status, Some(403 | 409))
         && ["<Code>InvalidObjectState<", "<Code>BlobArchived<"].iter().any(|code| said.contains(code))
