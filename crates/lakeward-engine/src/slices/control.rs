@@ -180,12 +180,9 @@ impl Control {
     ///
     /// # Errors
     /// See [`SlicesError`].
-    pub async fn begin_run(&self, source: &str, asked: RunRequest) -> Result<Run, SlicesError> {
+    pub async fn begin_run(&self, source: &str, mut asked: RunRequest) -> Result<Run, SlicesError> {
         let flow = self.sliced(source)?;
-        if asked.replace.is_some() {
-            let message = "this release cannot replace what is delivered; give the pipeline a dedup key and take the slices again (`again`)";
-            return Err(SlicesError::Invalid(message.into()));
-        }
+        flow.may_replace(&mut asked)?;
         let (shared, name, now) = (Arc::clone(&self.shared), source.to_string(), flow.now());
         let runs = Arc::clone(&shared.sources.runs);
         let begun = tokio::spawn(async move { runs.begin(&shared, &name, asked, now).await });
