@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lakeward_columnar::shape::{Dedup, DedupKey};
 use lakeward_engine::{Asked, Engine, EngineOptions, Run, RunErrorKind, RunRequest, RunState, SlicedSpec};
-use lakeward_model::conformance::{Fault, MemorySlices, plain_slice};
+use lakeward_model::conformance::{Fault, MemorySlices};
 use lakeward_model::{Origin, RequestKey, SliceFailure, StreamName};
 
 use crate::bench::{Lakes, options, pipeline, record, wait_for};
@@ -253,20 +253,6 @@ async fn what_would_lose_or_double_rows_is_refused() {
     fails(&engine, "s000", "records that did not come in slices").await;
     source.script(|script| script.slices.remove("s002"));
     fails(&engine, "s001", "also hold s002, which is not at the source any more").await;
-    // Broken behind its first three records.
-    source.add(plain_slice("s005"), vec!["{\"n\":9}".into(); 7]);
-    source.script(|script| script.hold = true);
-    let delivered = wait_for(&engine, "p", |s| s.pending == 0).await.counts.delivered;
-    let held = engine.control().begin_run("slices", take()).await.expect("it begins");
-    wait_for(&engine, "p", |s| s.counts.delivered == delivered + 3).await;
-    engine.drain(Duration::ZERO).await;
-    source.script(|script| {
-        script.hold = false;
-        script.read_failures.insert("s005".into(), [SliceFailure::Broken("cut".into())].into());
-    });
-    let engine = reopen(state.path(), &lakes, &source, vec![pipeline("p", "events", "lake")]).await;
-    assert_eq!(ended(&engine, held.id).await.slices_set_aside, 1);
-    fails(&engine, "s005", "s005 is set aside after its first records").await;
     assert!(engine.drain(Duration::from_secs(10)).await);
 
     let refused = async |specs: Vec<lakeward_engine::PipelineSpec>, words: &str| {
