@@ -188,6 +188,52 @@ def test_killed_anywhere_apply_goes_on(tmp_path):
     assert backfill(path, "verify", *JANUARY)[-1]["verified"], f"seed {SEED}"
 
 
+def test_what_was_shaped_wrongly_is_replaced(tmp_path):
+    draw = random.Random(SEED)
+    bucket = Bucket(tmp_path / "bucket")
+    for day in range(1, 32):
+        for section in range(4):
+            bucket.add(section, "video", f"2026-01-{day:02}", section)
+    bucket.add(1, "video", "2026-02-01", 1)
+    path = write(tmp_path, sql="SELECT id, n + 1000 AS n FROM input")
+    everything = bucket.count()
+    assert backfill(path, "apply")[-1]["events"] == everything
+    old = set(lake.files(tmp_path / "lake"))
+    assert all(n > 1000 for n, in lake.rows(tmp_path / "lake", "SELECT n FROM {lake}"))
+
+    path = write(tmp_path, sql="SELECT id, n, verb FROM input")
+    for _ in range(8):
+        process = subprocess.Popen(
+            [PROGRAM, "backfill", "apply", "xapi", "-c", path, "--replace", "--yes"], stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT, start_new_session=True,
+        )
+        try:
+            process.wait(draw.uniform(0.3, 2.0))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    replaced = backfill(path, "apply", "--replace", "--yes")[-1]
+    assert replaced["status"] == "done", f"seed {SEED}: {replaced}"
+    assert not old & set(lake.files(tmp_path / "lake")), f"seed {SEED}"
+    rows = lake.rows(tmp_path / "lake", "SELECT id, n, verb FROM {lake}")
+    expected = sorted((name, n) for n, name in enumerate(bucket.records, 1))
+    assert sorted((name, n) for name, n, _ in rows) == expected, f"seed {SEED}"
+    assert {verb for *_, verb in rows} == {"video"}
+    verified = backfill(path, "verify")[-1]
+    assert verified["verified"] and verified["sum"]["rows"] == everything, f"seed {SEED}: {verified}"
+    audited = json.loads(lakeward("audit", "-c", path, "--json").stdout)["pipelines"][0]
+    assert audited["balanced"] and audited["rows_replaced"] >= everything
+    assert audited["rows_found"] == everything
+
+    # A leftover is named for what it is.
+    runs = [run for run in backfill(path, "status")[:-1] if run.get("replace") == "xapi"]
+    assert runs[0]["state"] == "done"
+    sorted(old)[0].write_bytes(b"PAR1")
+    done = lakeward("audit", "-c", path, "--json", check=False)
+    findings = json.loads(done.stdout)["pipelines"][0]["findings"]
+    assert done.returncode == 65 and "a run replaced this file" in findings[0]["problem"]
+
+
 def test_wrong_questions_get_an_answer(tmp_path, bucket):
     path = write(tmp_path)
 

@@ -8,11 +8,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use lakeward_columnar::shape::Lambda;
 use lakeward_columnar::transform::{Transform, TransformError};
 use lakeward_journal::Journal;
 use lakeward_model::clock::{SharedClock, Stopwatch};
-use lakeward_model::{Destination, Function, StreamName};
+use lakeward_model::{Destination, Failure, Function, LakePath, StreamName};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -65,7 +66,12 @@ pub struct Opened {
     pub destination: Arc<dyn Destination>,
     /// For instance `s3://bucket/prefix/`.
     pub name: String,
+    /// How a delivered file is removed again, if that can be done.
+    pub remove: Option<RemoveFile>,
 }
+
+/// Removes a file from a destination; one that is not there is removed.
+pub type RemoveFile = Arc<dyn Fn(LakePath) -> BoxFuture<'static, Result<(), Failure>> + Send + Sync>;
 
 /// What pipeline a stream gets that a client names before anybody configured
 /// it; `lakeward dev` has one.
@@ -343,7 +349,7 @@ pub(crate) struct Shared {
     pub(crate) clock: SharedClock,
     state: PathBuf,
     pub(crate) retention: Arc<Retention>,
-    connectors: Connectors,
+    pub(crate) connectors: Connectors,
     auto: Option<AutoPipeline>,
     pipelines: Mutex<BTreeMap<String, Running>>,
     /// The streams that records can be sent to.

@@ -33,7 +33,7 @@ pub use catalog::{CatalogState, CatalogStatus, OpenCatalog, OpenedCatalog};
 pub use control::{Control, ControlError};
 pub use engine::{
     AutoPipeline, CompileSql, Connectors, Engine, EngineOptions, OpenDestination, OpenEngineError,
-    OpenFunction, Opened,
+    OpenFunction, Opened, RemoveFile,
 };
 pub use intake::{AcceptError, Accepted, Intake};
 pub use lakeward_columnar::build::SliceCounts;

@@ -35,7 +35,11 @@ async fn main() {
         clock: Arc::new(SystemClock),
         connectors: Connectors {
             destination: Arc::new(|_| {
-                Ok(Opened { destination: Arc::new(MemoryDestination::default()), name: "memory".to_owned() })
+                Ok(Opened {
+                    destination: Arc::new(MemoryDestination::default()),
+                    name: "memory".to_owned(),
+                    remove: None,
+                })
             }),
             function: Arc::new(|_, _| unreachable!("there is no function here")),
             catalog: Arc::new(|_, _| unreachable!("there is no catalog here")),

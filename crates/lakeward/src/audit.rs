@@ -40,6 +40,11 @@ pub(crate) struct Audit {
     pub(crate) quarantine_found: u64,
     /// Records in quarantine files at a former destination.
     pub(crate) quarantine_elsewhere: u64,
+    /// Files, rows and records in quarantine that a run replaced: they are not
+    /// there any more.
+    pub(crate) files_replaced: u64,
+    pub(crate) rows_replaced: u64,
+    pub(crate) quarantine_replaced: u64,
     /// What is wrong; empty if the lake holds exactly what was delivered.
     pub(crate) findings: Vec<Finding>,
     /// Whether everything adds up.
@@ -84,14 +89,20 @@ pub(crate) async fn audit(
         .collect();
     let (batches, mut findings) = tiling(&status, batches);
     let prefix = static_prefix(&spec.shape.path);
+    let (replaced, standing): (Vec<&BatchRecord>, Vec<&BatchRecord>) =
+        batches.iter().partition(|batch| batch.replaced_by.is_some());
     let (at_home, elsewhere): (Vec<&BatchRecord>, Vec<&BatchRecord>) =
-        batches.iter().partition(|batch| batch.destination == here);
+        standing.into_iter().partition(|batch| batch.destination == here);
+    let gone = replaced.iter().flat_map(|batch| &batch.files).collect::<Vec<_>>();
+    let rows_replaced = replaced.iter().map(|batch| batch.counts.rows).sum::<u64>();
+    let quarantine_replaced = replaced.iter().map(|batch| batch.counts.quarantined).sum::<u64>();
     let rows_elsewhere = elsewhere.iter().map(|batch| batch.counts.rows).sum();
     let quarantine_elsewhere: u64 = elsewhere.iter().map(|batch| batch.counts.quarantined).sum();
     let expected: Vec<&DeliveredFile> = at_home.iter().flat_map(|batch| &batch.files).collect();
     // A path that was changed leaves files outside the present prefix.
+    let both = || expected.iter().chain(&gone);
     let all_below =
-        expected.iter().all(|file| file.role == Role::Quarantine || file.path.as_str().starts_with(&prefix));
+        both().all(|file| file.role == Role::Quarantine || file.path.as_str().starts_with(&prefix));
     let sizes = listing(lake, if all_below { &prefix } else { "" }).await?;
     let looked: Vec<(Role, Option<u64>, Option<Finding>)> = futures::stream::iter(expected.iter().copied())
         .map(async |file| look_at(lake, file, &sizes).await.map(|(rows, finding)| (file.role, rows, finding)))
@@ -117,16 +128,24 @@ pub(crate) async fn audit(
             ));
         }
     }
+    let leftovers = replaced.iter().filter(|batch| batch.destination == here).flat_map(|batch| &batch.files);
+    for file in leftovers.filter(|file| sizes.contains_key(file.path.as_str())) {
+        findings.push(Finding::new(
+            file.path.as_str(),
+            "a run replaced this file and has not removed it yet; its rows are there twice: see `lakeward backfill status`, or remove it",
+        ));
+    }
     let rows_of = |role| expected.iter().filter(|file| file.role == role).map(|file| file.rows).sum::<u64>();
     let (rows_expected, quarantine_expected) = (rows_of(Role::Data), rows_of(Role::Quarantine));
     let equation = status.received == status.counts.settled() + status.pending;
     let balanced = findings.is_empty()
         && equation
         && rows_found == rows_expected
-        && rows_expected + rows_elsewhere == status.counts.rows
+        && rows_expected + rows_elsewhere + rows_replaced == status.counts.rows
         && quarantine_found == quarantine_expected
         // The files keep what left quarantine since.
-        && quarantine_expected + quarantine_elsewhere == status.counts.quarantined + status.replayed;
+        && quarantine_expected + quarantine_elsewhere + quarantine_replaced
+            == status.counts.quarantined + status.replayed;
     Ok(Audit {
         files_expected: expected.len() as u64,
         rows_expected,
@@ -136,6 +155,9 @@ pub(crate) async fn audit(
         quarantine_expected,
         quarantine_found,
         quarantine_elsewhere,
+        files_replaced: gone.len() as u64,
+        rows_replaced,
+        quarantine_replaced,
         findings,
         balanced,
         status,
@@ -316,6 +338,7 @@ mod tests {
             counts: Counts::default(),
             files: Vec::new(),
             committed_at: Timestamp(committed_at),
+            replaced_by: None,
         }
     }
 

@@ -13,7 +13,7 @@ use lakeward_connectors::sources::amplitude::AmplitudeSource;
 use lakeward_connectors::sources::kinesis::KinesisSource;
 use lakeward_connectors::sources::objects::{ObjectsSource, SqsAnnouncements};
 use lakeward_engine::lambda::StreamArn;
-use lakeward_engine::{Connectors, Opened, OpenedCatalog, SlicedSpec, SourceSpec};
+use lakeward_engine::{Connectors, Opened, OpenedCatalog, RemoveFile, SlicedSpec, SourceSpec};
 use lakeward_model::{Announcements, Failure, Function, SlicedSource, Source, StreamName, Wanted};
 use lakeward_sql::SqlTransform;
 use serde::Deserialize;
@@ -86,7 +86,13 @@ pub(crate) fn connectors(config: &Config) -> Connectors {
         destination: Arc::new(move |destination| {
             let config = lake_config(&buckets, destination)?;
             let lake = Lake::open(&config).map_err(|error| error.to_string())?;
-            Ok(Opened { name: lake.to_string(), destination: Arc::new(lake) })
+            let lake = Arc::new(lake);
+            let of = Arc::clone(&lake);
+            let remove: RemoveFile = Arc::new(move |path| {
+                let lake = Arc::clone(&of);
+                Box::pin(async move { lake.remove(&path).await })
+            });
+            Ok(Opened { name: lake.to_string(), destination: lake, remove: Some(remove) })
         }),
         function: Arc::new(move |pipeline, function| functions.open(pipeline, function)),
         catalog: Arc::new(open_catalog),

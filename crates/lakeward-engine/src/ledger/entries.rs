@@ -129,6 +129,10 @@ pub struct BatchRecord {
     pub files: Vec<DeliveredFile>,
     /// When it was committed.
     pub committed_at: Timestamp,
+    /// The run that took its slices again: its files do not count any more, and
+    /// are removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced_by: Option<uuid::Uuid>,
 }
 
 /// A batch's place among the committed ones: they are ordered by it.

@@ -19,9 +19,11 @@
 //! | `slice_counts`, `batch_slices` | see [`slice_counts`] | |
 //! | `slices`, `slice_totals`, `looks` | see [`slices`] | |
 //! | `runs`, `run_slices` | see [`runs`] | |
+//! | `replacements`, `replaced_batches`, `replaced_slices` | see [`replacements`] | |
 
 pub mod catalog;
 mod entries;
+pub mod replacements;
 mod replays;
 pub mod runs;
 mod slice_counts;
@@ -136,6 +138,7 @@ impl Ledger {
         slice_counts::make_tables(&write)?;
         slices::make_tables(&write)?;
         runs::make_tables(&write)?;
+        replacements::make_tables(&write)?;
         write.commit()?;
         Ok(Self { database })
     }
@@ -171,6 +174,7 @@ impl Ledger {
             write.open_table(SCHEMA_VERSIONS)?.retain_in((name, 0)..=(name, u64::MAX), |_, _| false)?;
             catalog::forget(write, name)?;
             slice_counts::forget(write, name)?;
+            replacements::forget_pipeline(write, name)?;
             replays::forget(write, name)
         })
     }

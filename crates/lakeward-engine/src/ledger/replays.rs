@@ -16,10 +16,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use lakeward_model::{Offset, RecordBlock, Records, Timestamp};
-use redb::{ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use super::{BATCHES, Ledger, LedgerError, PROGRESS, Progress, parse, put, render};
+use super::{BATCHES, Ledger, LedgerError, PROGRESS, Progress, parse, put, render, replacements};
 use crate::ledger::BatchRecord;
 
 type Numbered = TableDefinition<'static, (&'static str, u64), &'static [u8]>;
@@ -86,6 +86,28 @@ pub(super) fn forget(write: &WriteTransaction, name: &str) -> Result<(), LedgerE
     Ok(())
 }
 
+/// Whether records of a batch of the stream left quarantine.
+pub(super) fn left_since(
+    write: &WriteTransaction,
+    name: &str,
+    incarnation: uuid::Uuid,
+    from: Offset,
+) -> Result<bool, LedgerError> {
+    let table = write.open_table(REPLAYED_OF)?;
+    Ok(table.get((name, incarnation.as_u128(), from.0))?.is_some_and(|left| left.value() > 0))
+}
+
+/// How many records of a batch of the stream left quarantine.
+pub(super) fn left_of(
+    read: &ReadTransaction,
+    name: &str,
+    incarnation: uuid::Uuid,
+    from: Offset,
+) -> Result<u64, LedgerError> {
+    let table = read.open_table(REPLAYED_OF)?;
+    Ok(table.get((name, incarnation.as_u128(), from.0))?.map_or(0, |left| left.value()))
+}
+
 /// Removes a replay that is delivered.
 pub(super) fn settle(write: &WriteTransaction, name: &str, number: u64) -> Result<(), LedgerError> {
     write.open_table(REPLAYS)?.remove((name, number))?;
@@ -118,7 +140,7 @@ impl Ledger {
             let room = progress.counts.quarantined - progress.replays.records_queued;
             let mut bytes = Vec::new();
             let mut replayed = write.open_table(REPLAYED)?;
-            let mut batches = Batches { name, known: BTreeMap::new() };
+            let mut batches = Batches { write, name, known: BTreeMap::new() };
             let table = write.open_table(BATCHES)?;
             let mut counts = write.open_table(REPLAYED_OF)?;
             for record in records {
@@ -202,6 +224,7 @@ impl Ledger {
 /// a batch's quarantine as it put there, and not one more: whoever asks for a
 /// record that was delivered must not make the numbers wrong.
 struct Batches<'a> {
+    write: &'a WriteTransaction,
     name: &'a str,
     /// By source and first offset.
     known: BTreeMap<(u128, u64), Known>,
@@ -237,7 +260,15 @@ impl Batches<'_> {
                 if offset >= batch.span.to || quarantined == 0 || batch.incarnation != progress.incarnation {
                     return Ok(false);
                 }
-                let key = (source, batch.span.from.0);
+                // What is taken again is not delivered from quarantine, too.
+                let (incarnation, from) = (batch.incarnation, batch.span.from.0);
+                if batch.replaced_by.is_some()
+                    || batch.replay.is_none()
+                        && replacements::holds(self.write, self.name, incarnation, from)?
+                {
+                    return Ok(false);
+                }
+                let key = (source, from);
                 let left = counts.get((self.name, key.0, key.1))?.map_or(0, |left| left.value());
                 self.known.insert(key, Known { to: batch.span.to, quarantined, left });
                 key

@@ -15,12 +15,12 @@ use redb::{ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Ledger, LedgerError, parse, render};
+use super::{Ledger, LedgerError, parse, render, replacements};
 use crate::instant;
 
 const RUNS: TableDefinition<'static, u128, &'static [u8]> = TableDefinition::new("runs");
-type Slices = TableDefinition<'static, (u128, &'static str, u128), &'static [u8]>;
-const RUN_SLICES: Slices = TableDefinition::new("run_slices");
+pub(super) type Slices = TableDefinition<'static, (u128, &'static str, u128), &'static [u8]>;
+pub(super) const RUN_SLICES: Slices = TableDefinition::new("run_slices");
 /// Ended runs that are kept; the oldest go first.
 const ENDED_MAX: usize = 500;
 
@@ -348,6 +348,9 @@ impl Ledger {
             }
             let value = render("runs", run)?;
             runs.insert(run.id.as_u128(), value.as_slice())?;
+            if run.asked.replace.is_some() && run.state.is_ended() {
+                replacements::forget(write, run.id)?;
+            }
             Ok(())
         })
     }

@@ -20,9 +20,9 @@ use crate::ledger::BatchRecord;
 const WIDTH: usize = 40;
 /// The bytes of an id.
 const ID: usize = 16;
-const COUNTS: TableDefinition<'static, (&'static str, u128), &'static [u8; WIDTH]> =
+pub(super) const COUNTS: TableDefinition<'static, (&'static str, u128), &'static [u8; WIDTH]> =
     TableDefinition::new("slice_counts");
-const OF_BATCH: Batches = TableDefinition::new("batch_slices");
+pub(super) const OF_BATCH: Batches = TableDefinition::new("batch_slices");
 
 impl Ledger {
     /// What became of a slice's records in a pipeline so far; zeros if it has
@@ -56,7 +56,7 @@ impl Ledger {
     }
 
     /// The slices that a committed batch has records of, ascending; none if it
-    /// has none, or if there is no such batch.
+    /// has none, if it was replaced, or if there is no such batch.
     ///
     /// # Errors
     /// See [`LedgerError`].
@@ -120,7 +120,7 @@ fn write_counts(counts: &SliceCounts) -> [u8; WIDTH] {
     out
 }
 
-fn read_counts(stored: &[u8; WIDTH]) -> SliceCounts {
+pub(super) fn read_counts(stored: &[u8; WIDTH]) -> SliceCounts {
     let (numbers, _) = stored.as_chunks::<8>();
     let number = |at: usize| u64::from_le_bytes(numbers[at]);
     SliceCounts {

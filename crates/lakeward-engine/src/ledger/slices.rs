@@ -15,8 +15,8 @@ use uuid::Uuid;
 use super::runs::{self, RunSlice};
 use super::{Ledger, LedgerError, parse, render};
 
-type Slices = TableDefinition<'static, (u128, &'static str, u128), &'static [u8]>;
-const SLICES: Slices = TableDefinition::new("slices");
+pub(super) type Slices = TableDefinition<'static, (u128, &'static str, u128), &'static [u8]>;
+pub(super) const SLICES: Slices = TableDefinition::new("slices");
 const TOTALS: TableDefinition<'static, u128, &'static [u8]> = TableDefinition::new("slice_totals");
 const LOOKS: TableDefinition<'static, &'static str, i64> = TableDefinition::new("looks");
 

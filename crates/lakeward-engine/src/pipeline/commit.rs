@@ -33,6 +33,7 @@ impl Pipeline {
             counts,
             files: receipt.files,
             committed_at: self.clock.now(),
+            replaced_by: None,
         };
         let (plan, next) = (prepared.plan.clone(), next.map(|next| next.plan.clone()));
         let schemas = prepared.schemas_changed.then(|| prepared.after.schemas.clone());

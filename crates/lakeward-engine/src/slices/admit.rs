@@ -17,9 +17,21 @@ pub(super) enum Purpose {
     /// The source's own look.
     Look,
     /// A run; whether it takes what is taken once more.
-    Run(Uuid, bool),
+    Run(Uuid, Again),
     /// Something that was announced.
     Announced(u64),
+}
+
+/// Whether a run takes what is taken once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    /// No.
+    Never,
+    /// Whatever it wants.
+    Always,
+    /// What it replaces: slices as they were when what it replaces was found.
+    /// What was taken since is behind that.
+    Replaced,
 }
 
 /// What is known of a slice.
@@ -77,17 +89,39 @@ impl Flow {
         let known =
             self.ledger(move |ledger| ledger.slices_named(incarnation, names.iter().map(String::as_str)));
         let known = known.await?;
+        let replaced = match purpose {
+            Purpose::Run(run, Again::Replaced) => {
+                let names: Vec<String> = slices.iter().map(|slice| slice.name.clone()).collect();
+                let ids =
+                    self.ledger(move |ledger| ledger.replaced_ids(run, names.iter().map(String::as_str)));
+                ids.await?
+            }
+            _ => Vec::new(),
+        };
         let now = self.now();
         let (mut first, mut lines) = (None, Vec::new());
         let mut counted = Counted::default();
         self.change(|state| {
-            for (slice, known) in slices.iter().zip(&known) {
+            for (n, (slice, known)) in slices.iter().zip(&known).enumerate() {
+                let (id, old) = (slice.id(Uuid::nil()), replaced.get(n));
+                let is_old = old.is_some_and(|old| old.contains(&id));
                 let late = slice.ready_at.filter(|at| *at > now);
                 match (late, purpose) {
                     (Some(at), Purpose::Look | Purpose::Run(..)) => {
                         first = first.into_iter().chain([at]).min();
                         if let Purpose::Run(run, _) = purpose {
                             lines.push((run, not_ready(slice)));
+                        }
+                    }
+                    (_, Purpose::Run(run, Again::Replaced)) if !is_old => {
+                        let purpose = Purpose::Run(run, Again::Never);
+                        let taken = known.iter().find(|(known, _)| *known == id).map(|(_, record)| record);
+                        match taken.filter(|record| record.run != Some(run) && record.set_aside.is_none()) {
+                            // It was announced and taken behind what is replaced.
+                            Some(record) if old.is_some_and(|old| !old.is_empty()) => {
+                                lines.push((run, told(id, record)));
+                            }
+                            _ => decide_one(state, slice, known, purpose, &mut counted),
                         }
                     }
                     _ => decide_one(state, slice, known, purpose, &mut counted),
@@ -144,7 +178,7 @@ fn decide_one(state: &mut State, slice: &Slice, known: &Known, purpose: Purpose,
         return;
     }
     let (run, again) = match (purpose, record) {
-        (Purpose::Run(run, again), _) => (run, again),
+        (Purpose::Run(run, again), _) => (run, again != Again::Never),
         (Purpose::Look | Purpose::Announced(_), Some(_)) => return,
         (Purpose::Look, None) => {
             let flight = Flight { looked: true, ..Flight::default() };

@@ -8,8 +8,9 @@ use tokio::time::Instant;
 use tracing::{error, info};
 use uuid::Uuid;
 
-use super::admit::Purpose;
+use super::admit::{Again, Purpose};
 use super::flow::{Flow, State};
+use super::replace::Stop;
 use super::runs::Ending;
 use super::tail::Tail;
 use crate::ledger::runs::{Run, RunError, RunErrorKind, RunKind, RunState, StreamEnd};
@@ -179,6 +180,18 @@ impl Flow {
         self.runs.update(id, Run::begin);
         let wanted = run.asked.wanted.within(&self.wanted);
         let is_over = |state: &State| state.refusals.to(id).is_some() || !self.runs.goes_on(id);
+        let replacement = match &run.asked.replace {
+            None => None,
+            Some(pipeline) => match self.find_replaced(run, pipeline, &wanted).await {
+                Ok(replacement) => Some(replacement),
+                Err(stop) => return self.gives_up(id, stop).await,
+            },
+        };
+        let again = match (&replacement, run.asked.again) {
+            (Some(_), _) => Again::Replaced,
+            (None, true) => Again::Always,
+            (None, false) => Again::Never,
+        };
         let (mut after, mut unlisted) = (None, None);
         loop {
             let page = match self.page(&wanted, after.as_deref(), Some(id), is_over).await {
@@ -190,7 +203,7 @@ impl Flow {
                 Listed::Over => break,
                 Listed::Stopped => return false,
             };
-            if self.admit(&page.slices, Purpose::Run(id, run.asked.again)).await.is_none() {
+            if self.admit(&page.slices, Purpose::Run(id, again)).await.is_none() {
                 if self.stop.is_cancelled() {
                     return false;
                 }
@@ -199,6 +212,14 @@ impl Flow {
             match page.next {
                 Some(next) => after = Some(next),
                 None => {
+                    if replacement.is_some() {
+                        match self.take_widened(id).await {
+                            Ok(()) => {}
+                            // How it ended is seen below.
+                            Err(Stop::Over) => break,
+                            Err(stop) => return self.gives_up(id, stop).await,
+                        }
+                    }
                     self.runs.update(id, |run| run.state = RunState::Taking);
                     break;
                 }
@@ -213,16 +234,25 @@ impl Flow {
             if state.outstanding(id) == 0 { Ok(None) } else { Err(None) }
         });
         let Some(refused) = ended.await else { return false };
+        let nothing = if replacement.is_some() { ". Nothing was removed" } else { "" };
+        let refused = refused.map(|message| format!("{message}{nothing}"));
+        let refused = refused.map(|message| RunError { kind: RunErrorKind::Refused, message });
+        if let (None, Some(replacement)) = (&refused, &replacement) {
+            return match self.replace(id, replacement).await {
+                // The rest is done in the background.
+                Ok(()) => true,
+                Err(stop) => self.gives_up(id, stop).await,
+            };
+        }
         self.end(id, refused).await;
         true
     }
 
     /// Ends a run, unless somebody did already.
-    pub(super) async fn end(&self, id: Uuid, refused: Option<String>) {
+    pub(super) async fn end(&self, id: Uuid, error: Option<RunError>) {
         let tail = self.intake.shared.journal.tail(&self.stream);
         let stream_end = tail.map(|tail| StreamEnd { incarnation: self.incarnation, offset: tail.end });
-        let state = if refused.is_some() { RunState::Failed } else { RunState::Done };
-        let error = refused.map(|message| RunError { kind: RunErrorKind::Refused, message });
+        let state = if error.is_some() { RunState::Failed } else { RunState::Done };
         let ending = Ending { state, error, at: self.now(), stream_end };
         // A run whose end is not durable is begun again, and ends at once.
         match self.runs.end(&self.intake.shared, id, ending).await {

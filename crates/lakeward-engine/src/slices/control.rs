@@ -194,12 +194,9 @@ impl Control {
     ///
     /// # Errors
     /// See [`SlicesError`].
-    pub async fn begin_run(&self, source: &str, asked: RunRequest) -> Result<Run, SlicesError> {
+    pub async fn begin_run(&self, source: &str, mut asked: RunRequest) -> Result<Run, SlicesError> {
         let flow = self.sliced(source)?;
-        if asked.replace.is_some() {
-            let message = "this release cannot replace what is delivered; give the pipeline a dedup key and take the slices again (`again`)";
-            return Err(SlicesError::Invalid(message.into()));
-        }
+        flow.may_replace(&mut asked)?;
         let once_more = asked.again && asked.kind == RunKind::Take && asked.replace.is_none();
         if once_more && !self.shared.sources.runs.has(source, &asked) {
             again::check(&self.shared, &flow, asked.wanted.within(&flow.wanted)).await?;

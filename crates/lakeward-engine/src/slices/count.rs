@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::admit::not_ready;
 use super::choose::Listed;
 use super::flow::Flow;
-use crate::ledger::runs::{Run, RunKind, RunSlice, RunSliceState, RunState};
+use crate::ledger::runs::{Run, RunError, RunErrorKind, RunKind, RunSlice, RunSliceState, RunState};
 use crate::source::pause_after;
 
 /// So many slices are counted before their lines are stored, unless they are
@@ -36,7 +36,8 @@ impl Flow {
             let Some(run) = next.await else { return };
             self.runs.update(run.id, Run::begin);
             let Some(refused) = self.count_run(&run).await else { return };
-            self.end(run.id, refused).await;
+            let error = refused.map(|message| RunError { kind: RunErrorKind::Refused, message });
+            self.end(run.id, error).await;
         }
     }
 

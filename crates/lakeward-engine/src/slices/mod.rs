@@ -2,10 +2,10 @@
 //! and reads them; everything that makes each of their records come once is
 //! here.
 //!
-//! Five things go on at the same time, in one task for each source, and share a
+//! Six things go on at the same time, in one task for each source, and share a
 //! `Flow`: slices are chosen (`choose`, `announced`), opened and read (`read`),
-//! appended and settled (`append`), and, for runs that verify, counted
-//! (`count`). What is under way is in the journal's cursor (`cursor`), what is
+//! appended and settled (`append`), for runs that verify, counted (`count`),
+//! and for runs that replace, old files are removed (`replace`). What is under way is in the journal's cursor (`cursor`), what is
 //! done in the ledger ([`crate::ledger::slices`]). A crash at any place is a
 //! resume: what the cursor has and the ledger has not goes on behind its last
 //! durable chunk.
@@ -21,6 +21,7 @@ mod cursor;
 mod flow;
 mod read;
 mod readings;
+mod replace;
 pub(crate) mod runs;
 mod spec;
 mod tail;
@@ -95,7 +96,9 @@ pub(crate) async fn run(flow: Arc<Flow>, announcements: Option<Box<dyn Announcem
             };
             let reads = Arc::clone(&flow).read(sender).boxed();
             let counts = flow.count_runs().boxed();
-            tokio::join!(flow.choose().boxed(), announced, reads, counts, appender.run().boxed());
+            let removals = flow.remove_replaced().boxed();
+            let choices = flow.choose().boxed();
+            tokio::join!(choices, announced, reads, counts, removals, appender.run().boxed());
         }
         Ok(false) => {}
         Err(problem) => {
@@ -143,7 +146,8 @@ impl Flow {
                 kinds.into_iter().find_map(|kind| self.runs.first(&self.name, kind)).ok_or(None)
             });
             let Some(run) = next.await else { return };
-            self.end(run.id, Some(problem.to_string())).await;
+            let error = RunError { kind: RunErrorKind::Refused, message: problem.to_string() };
+            self.end(run.id, Some(error)).await;
         }
     }
 

@@ -1,6 +1,6 @@
 //! The runs that are not finished, of all sources.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lakeward_model::Timestamp;
@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::control::ControlError;
 use crate::engine::Shared;
+use crate::ledger::replacements::Replacement;
 use crate::ledger::runs::{Run, RunError, RunKind, RunRequest, RunSlice, RunState, StreamEnd};
 use crate::ledger::{Ledger, LedgerError};
 
@@ -23,24 +24,39 @@ pub(crate) struct Runs {
     pub(super) changed: Notify,
     /// Held while a run begins or ends.
     changing: tokio::sync::Mutex<()>,
+    /// Runs that are done but for the removal of what they replaced.
+    removing: Mutex<BTreeSet<Uuid>>,
 }
 
 impl Runs {
     /// Those that an earlier process did not finish wait again.
     pub(crate) fn recover(&self, ledger: &Ledger) -> Result<(), LedgerError> {
-        let unfinished = ledger.runs()?.into_iter().filter(|run| !run.state.is_ended());
-        *self.unfinished() = unfinished
-            .map(|mut run| {
+        for mut run in ledger.runs()?.into_iter().filter(|run| !run.state.is_ended()) {
+            let replaces = run.asked.replace.is_some();
+            if replaces && ledger.replacement(run.id)?.is_some_and(|replacement| replacement.removing) {
+                self.removals().insert(run.id);
+            } else {
                 run.begin();
                 run.state = RunState::Waiting;
-                (run.id, run)
-            })
-            .collect();
+            }
+            self.unfinished().insert(run.id, run);
+        }
         Ok(())
     }
 
     fn unfinished(&self) -> MutexGuard<'_, BTreeMap<Uuid, Run>> {
         self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn removals(&self) -> MutexGuard<'_, BTreeSet<Uuid>> {
+        self.removing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A run of the source that is done but for the removal of what it
+    /// replaced.
+    pub(super) fn removing(&self, source: &str) -> Option<Run> {
+        let removals = self.removals().clone();
+        self.unfinished().values().find(|run| run.source == source && removals.contains(&run.id)).cloned()
     }
 
     pub(crate) fn get(&self, id: Uuid) -> Option<Run> {
@@ -59,8 +75,10 @@ impl Runs {
 
     /// The source's oldest run of this kind.
     pub(super) fn first(&self, source: &str, kind: RunKind) -> Option<Run> {
+        let removals = self.removals().clone();
         let unfinished = self.unfinished();
         let its = unfinished.values().filter(|run| run.source == source && run.asked.kind == kind);
+        let its = its.filter(|run| !removals.contains(&run.id));
         its.min_by_key(|run| (run.started_at, run.id)).cloned()
     }
 
@@ -129,6 +147,30 @@ impl Runs {
         Ok(run)
     }
 
+    /// What a run took stands for what it replaces from now on, durably;
+    /// whether the run and what it replaces are still there.
+    pub(super) async fn replace(
+        &self,
+        shared: &Arc<Shared>,
+        id: Uuid,
+        replacement: &Replacement,
+    ) -> Result<bool, ControlError> {
+        let _one_at_a_time = self.changing.lock().await;
+        let Some(run) = self.get(id) else { return Ok(false) };
+        let replacement = replacement.clone();
+        let done = shared.on_ledger(move |ledger| {
+            // Its numbers, which nobody counts again.
+            ledger.put_run(&run)?;
+            ledger.replace_batches(id, &replacement)
+        });
+        if !done.await? {
+            return Ok(false);
+        }
+        self.removals().insert(id);
+        self.changed.notify_waiters();
+        Ok(true)
+    }
+
     /// Ends a run durably, if it goes on; answers it as it ended.
     pub(crate) async fn end(
         &self,
@@ -145,6 +187,7 @@ impl Runs {
         let stored = run.clone();
         shared.on_ledger(move |ledger| ledger.put_run(&stored)).await?;
         self.unfinished().remove(&id);
+        self.removals().remove(&id);
         self.changed.notify_waiters();
         Ok(Some(run))
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::catalog::MemoryCatalog;
@@ -10,20 +11,25 @@ use bytes::Bytes;
 use lakeward_columnar::shape::{FileCompression, Output, Shape};
 use lakeward_engine::{
     AutoPipeline, BatchLimits, Connectors, Engine, EngineOptions, OpenEngineError, Opened, OpenedCatalog,
-    PipelineSpec, PipelineStatus,
+    PipelineSpec, PipelineStatus, RemoveFile,
 };
 use lakeward_model::clock::SystemClock;
 use lakeward_model::conformance::{Fault, Faulty, MemoryDestination};
-use lakeward_model::{Origin, Records, RequestKey, Role, StreamName};
+use lakeward_model::{Failure, FailureKind, Origin, Records, RequestKey, Role, StreamName};
 
 /// The lakes of a test, by name; each with its script of faults.
 #[derive(Clone, Default)]
-pub(crate) struct Lakes(Arc<BTreeMap<&'static str, Arc<Faulty<MemoryDestination>>>>, Arc<MemoryCatalog>);
+pub(crate) struct Lakes(
+    Arc<BTreeMap<&'static str, Arc<Faulty<MemoryDestination>>>>,
+    Arc<MemoryCatalog>,
+    /// How many of the next removals of a file fail.
+    pub(crate) Arc<AtomicUsize>,
+);
 
 impl Lakes {
     pub(crate) fn new(names: &[&'static str]) -> Self {
         let lake = |name: &&'static str| (*name, Arc::new(Faulty::new(MemoryDestination::default(), [])));
-        Self(Arc::new(names.iter().map(lake).collect()), Arc::default())
+        Self(Arc::new(names.iter().map(lake).collect()), Arc::default(), Arc::default())
     }
 
     pub(crate) fn faults(&self, name: &str, faults: impl IntoIterator<Item = Fault>) {
@@ -87,7 +93,7 @@ pub(crate) fn pipeline(name: &str, stream: &str, lake: &str) -> PipelineSpec {
 }
 
 pub(crate) fn options(state: &Path, lakes: &Lakes) -> EngineOptions {
-    let (lakes, catalog) = (lakes.clone(), Arc::clone(&lakes.1));
+    let (lakes, catalog, failures) = (lakes.clone(), Arc::clone(&lakes.1), Arc::clone(&lakes.2));
     EngineOptions {
         state: state.to_path_buf(),
         journal: lakeward_journal::Options { segment_bytes: 1 << 20, ..lakeward_journal::Options::default() },
@@ -100,7 +106,19 @@ pub(crate) fn options(state: &Path, lakes: &Lakes) -> EngineOptions {
             destination: Arc::new(move |value| {
                 let name = value.as_str().unwrap_or_default();
                 let destination = lakes.0.get(name).ok_or_else(|| format!("there is no lake {name}"))?;
+                let (of, failures) = (destination.inner().clone(), Arc::clone(&failures));
+                let remove: RemoveFile = Arc::new(move |path| {
+                    let (of, failures) = (of.clone(), Arc::clone(&failures));
+                    Box::pin(async move {
+                        tokio::task::yield_now().await;
+                        let fails =
+                            failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+                        of.remove(&path);
+                        fails.map_or(Ok(()), |_| Err(Failure::new(FailureKind::Unknown, "cut")))
+                    })
+                });
                 Ok(Opened {
+                    remove: (name != "write-only").then_some(remove),
                     destination: Arc::<Faulty<MemoryDestination>>::clone(destination),
                     name: name.to_string(),
                 })

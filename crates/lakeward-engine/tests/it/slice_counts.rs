@@ -117,6 +117,7 @@ fn planned(path: &Path, records: u64) -> (Ledger, Plan, BatchRecord) {
         counts: Counts { delivered: records, rows: records, ..Counts::default() },
         files: Vec::new(),
         committed_at: Timestamp(0),
+        replaced_by: None,
     };
     (ledger, plan, record)
 }

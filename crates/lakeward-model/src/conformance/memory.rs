@@ -39,6 +39,11 @@ impl MemoryDestination {
         }
     }
 
+    /// Removes a file; whether it was there.
+    pub fn remove(&self, path: &LakePath) -> bool {
+        self.lock().remove(path).is_some()
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<LakePath, DataFile>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -92,7 +92,11 @@ pub(crate) async fn start(dir: &std::path::Path, setup: Setup) -> Server {
         clock: Arc::clone(&setup.clock),
         connectors: Connectors {
             destination: Arc::new(|_| {
-                Ok(Opened { destination: Arc::new(MemoryDestination::default()), name: "memory".to_owned() })
+                Ok(Opened {
+                    destination: Arc::new(MemoryDestination::default()),
+                    name: "memory".to_owned(),
+                    remove: None,
+                })
             }),
             function: Arc::new(|_, _| Ok(Arc::new(Nobody))),
             catalog: Arc::new(|_, _| unreachable!("there is no catalog here")),

@@ -108,6 +108,14 @@ pub(crate) fn report(out: &Output, audits: &[PipelineAudit]) -> anyhow::Result<b
                 count(audit.quarantine_elsewhere),
             ));
         }
+        if audit.files_replaced > 0 {
+            out.say(format!(
+                "  replaced: {} files with {} rows and {} quarantined records",
+                count(audit.files_replaced),
+                count(audit.rows_replaced),
+                count(audit.quarantine_replaced),
+            ));
+        }
         for finding in &audit.findings {
             out.say(format!("  ! {}: {}", finding.file, finding.problem));
         }

@@ -65,7 +65,9 @@ pub(crate) async fn follow(
         if run.has_ended() && !waits {
             return Ok((run, Ending::Ended));
         }
-        if waits {
+        // What is replaced must be delivered before the run ends.
+        let replaces = run.replace.is_some() && run.state == RunState::Taking;
+        if waits || replaces {
             let pipelines = session.pipelines().await.unwrap_or_default();
             if let Some(problem) = halted(&pipelines) {
                 return Ok((run, Ending::Halted(problem)));

@@ -352,7 +352,7 @@ def _is_for(answer: Dict[str, Any], request: Dict[str, Any]) -> bool:
     """Whether a run is one that this request would begin."""
     return (
         answer.get("kind") == request["kind"]
-        and bool(answer.get("again")) == bool(request.get("again"))
+        and bool(answer.get("again")) == bool(request.get("again") or request.get("replace"))
         and (answer.get("replace") or None) == request.get("replace")
         and _meant(answer.get("wanted") or {}) == _meant(request["wanted"])
     )

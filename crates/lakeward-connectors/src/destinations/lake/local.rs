@@ -88,7 +88,10 @@ impl Local {
         let name = self.name(path);
         let probes = self.root.join(PROBE);
         let delete = move || {
-            fs::remove_file(name)?;
+            match fs::remove_file(name) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
             // It stays while it holds another probe's file.
             let _ = fs::remove_dir(probes);
             Ok(())

@@ -168,6 +168,15 @@ impl Lake {
         results
     }
 
+    /// Removes a delivered file. One that is not there counts as removed.
+    ///
+    /// # Errors
+    /// A [`Failure`]; the caller tries again, which changes nothing if it is
+    /// removed.
+    pub async fn remove(&self, path: &LakePath) -> Result<(), Failure> {
+        self.delete(path).await
+    }
+
     async fn put(&self, file: &DataFile) -> Result<Put, Failure> {
         match &self.place {
             Place::Local(local) => local.put(file).await,

@@ -27,7 +27,7 @@ use super::hours::{Hour, Window};
 /// An archive that nobody came back for goes after this long.
 const AGE_MAX: Duration = Duration::from_secs(2 * 86_400);
 /// So many bytes of records, or so many hours, that were handed out behind an
-/// archive's say that its own are durable: the engine holds at most 16 MiB and
+/// archive's say that its own are durable: the engine holds at most 4 MiB and
 /// 256 messages, a frame of as many, and what it appends in the second in which
 /// it settles the slices that ended.
 const BYTES_BEHIND: u64 = 256 << 20;

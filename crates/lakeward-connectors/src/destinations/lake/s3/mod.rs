@@ -170,7 +170,10 @@ impl S3 {
     pub(super) async fn delete(&self, path: &LakePath) -> Result<(), Failure> {
         let key = self.key(path)?;
         let (result, reply) = replies::watch(self.store.delete(&key)).await;
-        result.map_err(|error| failures::of("delete", &self.address(&key), error, &reply))
+        match result {
+            Err(object_store::Error::NotFound { .. }) => Ok(()),
+            result => result.map_err(|error| failures::of("delete", &self.address(&key), error, &reply)),
+        }
     }
 
     /// Everything below `folder`.
