@@ -69,7 +69,10 @@ impl Flow {
         let mut ready = None;
         for part in slices.chunks(PART) {
             let room = self.until(|state| {
-                let over = matches!(purpose, Purpose::Run(run, _) if !self.runs.goes_on(run));
+                let over = matches!(
+                    purpose,
+                    Purpose::Run(run, _) if !self.runs.goes_on(run) || state.refusals.to(run).is_some()
+                );
                 if over || state.queue.len() < QUEUE_MAX { Ok(!over) } else { Err(None) }
             });
             if !room.await? {

@@ -27,7 +27,7 @@ pub(super) const QUEUE_MAX: usize = 1_000;
 const SLICE_FAILURES_MAX: u32 = 10;
 /// So often in a row slices are refused until the source means it: until then
 /// others are tried soon.
-const REFUSALS_MAX: u32 = 3;
+const REFUSALS_MAX: u32 = 5;
 
 /// One sliced source.
 pub(crate) struct Flow {
