@@ -472,25 +472,10 @@ impl Ledger {
                 of_batches.remove(key)?;
             }
             let mut counts = write.open_table(slice_counts::COUNTS)?;
-            let slices = write.open_table(slices::SLICES)?;
             for entry in write.open_table(OLD_SLICES)?.range::<(u128, &str)>((of, "")..(next, ""))? {
-                let (key, ids) = entry?;
+                let (_, ids) = entry?;
                 for id in ids_of(ids.value().get(HEAD..).unwrap_or_default()) {
                     counts.remove((pipeline, id.0))?;
-                }
-                // What is told of a slice is told under its own id.
-                let name = key.value().1;
-                for entry in slices.range((stream, name, 0)..=(stream, name, u128::MAX))? {
-                    let (key, value) = entry?;
-                    let record: SliceRecord = parse("slices", value.value())?;
-                    let (id, own) = (key.value().2, record.slice.id(Uuid::nil()).0);
-                    if record.slice.id(run).0 != id {
-                        continue;
-                    }
-                    let its = counts.remove((pipeline, id))?.map(|stored| *stored.value());
-                    if let Some(its) = its {
-                        counts.insert((pipeline, own), &its)?;
-                    }
                 }
             }
             let removing = Replacement { removing: true, ..replacement.clone() };

@@ -136,8 +136,8 @@ pub(super) struct Flight {
     pub(super) looked: bool,
     /// Failures of the source at this slice since it got further.
     pub(super) failures: u32,
-    /// The last reading that was opened when it failed for the second time.
-    pub(super) second: u64,
+    /// The last reading that was opened when the first of these came.
+    pub(super) opened: u64,
 }
 
 impl Flight {
@@ -156,17 +156,17 @@ pub(super) enum Next {
 
 impl State {
     /// The source failed at a slice. Whether others can be read shows in those
-    /// that are opened after it failed twice: if it goes on failing beside them
+    /// that are opened after it failed first: if it goes on failing beside them
     /// it is set aside, so that it holds nothing up. Without others, as when the
     /// other side is down, it is tried for ever.
     pub(super) fn failed_at(&mut self, id: SliceId, reading: u64, failure: &Failure) -> Next {
         let State { flights, refusals, readings, worked, .. } = self;
         let flight = flights.entry(id).or_default();
         flight.failures = flight.failures.saturating_add(1);
-        if flight.failures == 2 {
-            flight.second = *readings;
+        if flight.failures == 1 {
+            flight.opened = *readings;
         }
-        let alone = flight.failures >= 2 && *worked > flight.second;
+        let alone = flight.failures >= 2 && *worked > flight.opened;
         if alone && flight.failures >= SLICE_FAILURES_MAX {
             return Next::SetAside(format!(
                 "it failed {} times in a row while others could be read: {failure}",

@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use lakeward_columnar::shape::{Dedup, DedupKey};
-use lakeward_engine::{Asked, Engine, EngineOptions, Run, RunErrorKind, RunRequest, RunState, SlicedSpec};
+use lakeward_engine::{
+    Asked, Engine, EngineOptions, Run, RunErrorKind, RunRequest, RunState, SliceStatus, SlicedSpec,
+};
 use lakeward_model::conformance::{Fault, MemorySlices};
 use lakeward_model::{Origin, RequestKey, SliceFailure, StreamName};
 
@@ -41,13 +43,21 @@ fn changes(source: &MemorySlices, more: u64) {
 async fn shared(engine: &Engine) -> Vec<BTreeSet<String>> {
     let list = engine.control().slices("slices", &Asked::default(), None, 1_000).await.expect("a list");
     for slice in &list.slices {
-        let counts = slice.pipelines.get("p").copied().unwrap_or_default();
-        assert_eq!(slice.records.unwrap_or(0), counts.records(), "{slice:?}");
+        // What was taken last is what counts.
+        let (records, pipelines) = match &slice.again {
+            Some(again) => (again.records, &again.pipelines),
+            None => (slice.records.unwrap_or(0), &slice.pipelines),
+        };
+        let counts = pipelines.get("p").copied().unwrap_or_default();
+        assert_eq!(records, counts.records(), "{slice:?}");
+        assert_eq!(slice.others.get("p").map_or(0, |others| others.records()), 0, "{slice:?}");
     }
     let mut sets = Vec::new();
     for batch in engine.control().batches(None, 10_000).await.expect("batches") {
         let ids = engine.control().slices_of_batch(batch.key()).await.expect("its slices");
-        let names = list.slices.iter().filter(|slice| ids.contains(&slice.id));
+        let is_again =
+            |slice: &&SliceStatus| slice.again.as_ref().is_some_and(|again| ids.contains(&again.id));
+        let names = list.slices.iter().filter(|slice| ids.contains(&slice.id) || is_again(slice));
         sets.push(names.map(|slice| slice.name.clone()).collect());
     }
     sets
