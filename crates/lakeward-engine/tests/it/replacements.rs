@@ -14,7 +14,7 @@ use lakeward_model::conformance::{Fault, MemorySlices};
 use lakeward_model::{Origin, RequestKey, SliceFailure, StreamName};
 
 use crate::bench::{Lakes, options, pipeline, record, wait_for};
-use crate::slices::{filled, open, spec};
+use crate::slices::{filled, open, spec, until};
 use crate::slices_runs::{ended, take};
 
 fn replace(prefix: &str) -> RunRequest {
@@ -41,8 +41,20 @@ fn changes(source: &MemorySlices, more: u64) {
 
 /// Every slice's records are settled, each once; which slices share batches.
 async fn shared(engine: &Engine) -> Vec<BTreeSet<String>> {
-    let list = engine.control().slices("slices", &Asked::default(), None, 1_000).await.expect("a list");
-    for slice in &list.slices {
+    let (mut all, mut after) = (Vec::new(), None::<String>);
+    loop {
+        let list = engine
+            .control()
+            .slices("slices", &Asked::default(), after.as_deref(), 1_000)
+            .await
+            .expect("a list");
+        all.extend(list.slices);
+        after = list.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    for slice in &all {
         // What was taken last is what counts.
         let (records, pipelines) = match &slice.again {
             Some(again) => (again.records, &again.pipelines),
@@ -57,7 +69,7 @@ async fn shared(engine: &Engine) -> Vec<BTreeSet<String>> {
         let ids = engine.control().slices_of_batch(batch.key()).await.expect("its slices");
         let is_again =
             |slice: &&SliceStatus| slice.again.as_ref().is_some_and(|again| ids.contains(&again.id));
-        let names = list.slices.iter().filter(|slice| ids.contains(&slice.id) || is_again(slice));
+        let names = all.iter().filter(|slice| ids.contains(&slice.id) || is_again(slice));
         sets.push(names.map(|slice| slice.name.clone()).collect());
     }
     sets
@@ -107,7 +119,8 @@ async fn what_hangs_together_is_replaced_and_nothing_else() {
         }
         wait_for(&engine, "p", |s| s.pending == 0).await;
     }
-    wait_for(&engine, "p", |s| s.pending == 0).await;
+    until(&engine, |_, slices| slices.taken == 11).await;
+    wait_for(&engine, "p", |s| s.pending == 0 && s.counts.delivered == 66).await;
     let sets = shared(&engine).await;
     changes(&source, 1_000);
     lakes.2.store(2, Ordering::SeqCst);
@@ -118,7 +131,7 @@ async fn what_hangs_together_is_replaced_and_nothing_else() {
     let known = &counts[..11];
     let slices = engine.control().run_slices(run.id, None, 100).await.expect("its slices");
     let names: std::collections::BTreeSet<_> = slices.iter().map(|slice| slice.name.clone()).collect();
-    assert_eq!((run.slices, &names), (new.len() as u64, &new), "{slices:?}");
+    assert_eq!((run.slices, &names), (new.len() as u64, &new), "{sets:?}");
     assert!(new.len() < 11, "{new:?}");
     assert_eq!(lakes.numbers("lake"), expected(known, is_new, 1_000));
     shared(&engine).await;
