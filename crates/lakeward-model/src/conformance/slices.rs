@@ -42,7 +42,7 @@ pub struct Script {
     pub announcements: VecDeque<Announcement>,
     /// Announcements that are done with.
     pub done: Vec<u64>,
-    /// Whether readings wait for ever behind their first chunk.
+    /// Whether readings wait behind their first chunk, as long as it is set.
     pub hold: bool,
 }
 
@@ -139,7 +139,7 @@ impl Drop for Reader {
 impl SliceReader for Reader {
     async fn next(&mut self) -> Result<Option<Chunk>, SliceFailure> {
         tokio::task::yield_now().await;
-        let (size, hold) = {
+        let size = {
             let mut script = self.source.lock();
             script.reads += 1;
             if script.fail_every > 0 && script.reads.is_multiple_of(script.fail_every) {
@@ -149,10 +149,10 @@ impl SliceReader for Reader {
             if let Some(failure) = failures.and_then(VecDeque::pop_front) {
                 return Err(failure);
             }
-            (if script.chunk == 0 { 3 } else { script.chunk }, script.hold && self.at > 0)
+            if script.chunk == 0 { 3 } else { script.chunk }
         };
-        if hold {
-            std::future::pending::<()>().await;
+        while self.at > 0 && self.source.lock().hold {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
         }
         if self.at >= self.records.len() {
             return Ok(None);
