@@ -8,7 +8,8 @@ use lakeward_columnar::shape::Lambda;
 use lakeward_columnar::transform::{Transform, TransformError};
 use lakeward_connectors::catalogs::glue::Glue;
 use lakeward_connectors::destinations::lake::{Lake, LakeConfig};
-use lakeward_connectors::destinations::warehouse::{Table, Warehouse};
+use lakeward_connectors::destinations::warehouse::{CutRows, Table, Warehouse};
+use lakeward_connectors::destinations::{postgres, redshift};
 use lakeward_connectors::functions::{self, FunctionConfig};
 use lakeward_connectors::sources::amplitude::AmplitudeSource;
 use lakeward_connectors::sources::kinesis::KinesisSource;
@@ -90,10 +91,23 @@ impl Place {
     }
 }
 
+/// Cuts rows out of files, for tables that look for those that do not fit.
+fn cut_rows() -> CutRows {
+    Arc::new(|file, rows| lakeward_columnar::cut::rows(file, rows).map_err(|error| error.to_string()))
+}
+
 /// Opens the table that a destination's rows go into, if it is one.
 fn open_table(destination: &DestinationConfig) -> Result<Option<Arc<dyn Table>>, String> {
     match destination {
         DestinationConfig::Lake(_) => Ok(None),
+        DestinationConfig::Postgres(config) => {
+            let table = postgres::open(config, cut_rows()).map_err(|error| error.to_string())?;
+            Ok(Some(Arc::new(table)))
+        }
+        DestinationConfig::Redshift(config) => {
+            let table = redshift::open(config, cut_rows()).map_err(|error| error.to_string())?;
+            Ok(Some(Arc::new(table)))
+        }
     }
 }
 

@@ -1,4 +1,7 @@
 //! Where batches go to.
 
 pub mod lake;
+pub mod postgres;
+pub mod redshift;
+pub mod sql;
 pub mod warehouse;

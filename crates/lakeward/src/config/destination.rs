@@ -2,8 +2,13 @@
 
 use std::path::Path;
 
-use lakeward_columnar::shape::TableFiles;
+use lakeward_columnar::shape::{
+    CsvOptions, CsvQuote, FileCompression, Output, ParquetCompression, ParquetOptions, TableFiles,
+};
 use lakeward_connectors::destinations::lake::LakeConfig;
+use lakeward_connectors::destinations::postgres::PostgresConfig;
+use lakeward_connectors::destinations::redshift::RedshiftConfig;
+use lakeward_connectors::destinations::sql::FileNeeds;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +18,10 @@ use serde::{Deserialize, Serialize};
 pub(crate) enum DestinationConfig {
     /// A folder or an object store.
     Lake(LakeConfig),
+    /// A table of a PostgreSQL database.
+    Postgres(PostgresConfig),
+    /// A table of an Amazon Redshift cluster or workgroup.
+    Redshift(RedshiftConfig),
 }
 
 impl DestinationConfig {
@@ -21,6 +30,8 @@ impl DestinationConfig {
     pub(crate) fn lake(&self) -> &LakeConfig {
         match self {
             Self::Lake(lake) => lake,
+            Self::Postgres(postgres) => &postgres.quarantine,
+            Self::Redshift(redshift) => &redshift.quarantine,
         }
     }
 
@@ -28,13 +39,44 @@ impl DestinationConfig {
     pub(crate) fn table_files(&self) -> Option<TableFiles> {
         match self {
             Self::Lake(_) => None,
+            Self::Postgres(postgres) => {
+                Some(TableFiles { row_ids: postgres.lineage, ..TableFiles::default() })
+            }
+            Self::Redshift(redshift) => {
+                Some(TableFiles { row_ids: redshift.lineage, rows_per_file: redshift.copy.rows_per_file })
+            }
         }
+    }
+
+    /// How files are encoded, if that is for the destination to say.
+    pub(super) fn output(&self) -> Option<Output> {
+        let needs = match self {
+            Self::Lake(_) => return None,
+            Self::Postgres(postgres) => postgres.files(),
+            Self::Redshift(redshift) => redshift.files(),
+        };
+        Some(match needs {
+            // Snappy is what every COPY of Parquet takes.
+            FileNeeds::Parquet => Output::Parquet(ParquetOptions {
+                compression: ParquetCompression::Snappy,
+                ..ParquetOptions::default()
+            }),
+            FileNeeds::Csv { delimiter, null, gzip } => Output::Csv(CsvOptions {
+                compression: if gzip { FileCompression::Gzip } else { FileCompression::None },
+                delimiter,
+                quote: CsvQuote::Minimal,
+                header: false,
+                null: null.into(),
+            }),
+        })
     }
 
     /// What is wrong with it: the setting, and what to write instead.
     pub(super) fn problem(&self) -> Option<String> {
         match self {
             Self::Lake(lake) => lake.check().err().map(|error| error.to_string()),
+            Self::Postgres(postgres) => postgres.check().err().map(|error| error.to_string()),
+            Self::Redshift(redshift) => redshift.check().err().map(|error| error.to_string()),
         }
     }
 
@@ -42,6 +84,8 @@ impl DestinationConfig {
     pub(super) fn resolve_in(&mut self, folder: &Path) {
         match self {
             Self::Lake(lake) => lake.resolve_in(folder),
+            Self::Postgres(postgres) => postgres.resolve_in(folder),
+            Self::Redshift(redshift) => redshift.resolve_in(folder),
         }
     }
 }
