@@ -19,9 +19,9 @@ pub(crate) enum DestinationConfig {
     /// A folder or an object store.
     Lake(LakeConfig),
     /// A table of a PostgreSQL database.
-    Postgres(PostgresConfig),
+    Postgres(Box<PostgresConfig>),
     /// A table of an Amazon Redshift cluster or workgroup.
-    Redshift(RedshiftConfig),
+    Redshift(Box<RedshiftConfig>),
 }
 
 impl DestinationConfig {

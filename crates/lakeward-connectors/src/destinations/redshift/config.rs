@@ -14,7 +14,7 @@ use crate::destinations::sql::{self, Access, Dialect, FileNeeds, MergeConfig, Sq
 
 /// What stands for null in CSV files, unless empty fields do. It is not `\N`,
 /// COPY's own: a backslash means something else in many places.
-const NULL: &str = "@NULL@";
+const NULL: &str = "@LakewardNull@";
 
 /// A table of an Amazon Redshift cluster or workgroup. Files are staged in S3
 /// and loaded by one `COPY` from a manifest, in one transaction with a row of

@@ -147,7 +147,7 @@ mod tests {
         check(
             &config(),
             Purpose::Load,
-            r#"COPY "s"."t" ("a", "b""c") FROM 's3://b/m' IAM_ROLE 'arn:aws:iam::123456789012:role/copy' FORMAT AS CSV DELIMITER AS ',' NULL AS '@NULL@' GZIP ROUNDEC COMPUPDATE OFF STATUPDATE OFF TIMEFORMAT AS 'auto' DATEFORMAT AS 'auto' MANIFEST"#,
+            r#"COPY "s"."t" ("a", "b""c") FROM 's3://b/m' IAM_ROLE 'arn:aws:iam::123456789012:role/copy' FORMAT AS CSV DELIMITER AS ',' NULL AS '@LakewardNull@' GZIP ROUNDEC COMPUPDATE OFF STATUPDATE OFF TIMEFORMAT AS 'auto' DATEFORMAT AS 'auto' MANIFEST"#,
         );
         let like_system_e = RedshiftConfig {
             iam_role: Some("default".into()),

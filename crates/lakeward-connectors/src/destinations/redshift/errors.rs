@@ -22,17 +22,27 @@ pub(super) struct LoadError {
 /// Which COPY of this session is asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Which {
-    /// The last one that came to its end.
-    Finished,
+    /// One that came to its end, by its number.
+    Finished(i64),
     /// The last one that told of errors.
     Failed,
 }
 
-/// Asks what rows were not loaded.
+/// The number of the last COPY that came to its end.
+pub(super) async fn last_copy(session: &Session) -> Result<i64, SqlError> {
+    let rows = session.rows("SELECT pg_last_copy_id()").await?;
+    let number = rows.first().and_then(|row| row.first()?.as_deref()?.trim().parse().ok());
+    number.ok_or_else(|| SqlError::Lost(String::from("pg_last_copy_id() told no number")))
+}
+
+/// Asks what rows were not loaded, in a transaction that nothing else is done
+/// in: a question that is refused aborts it, and the next one begins another.
 pub(super) async fn read(session: &Session, which: Which) -> Result<Vec<LoadError>, SqlError> {
     match session.rows(&query(which, false)).await {
         Ok(rows) => Ok(rows.into_iter().map(load_error).collect()),
         Err(SqlError::Server(said)) if is_missing(&said) => {
+            session.run("ROLLBACK").await?;
+            session.run("BEGIN").await?;
             let rows = session.rows(&query(which, true)).await?;
             Ok(rows.into_iter().map(load_error).collect())
         }
@@ -58,7 +68,7 @@ fn query(which: Which, serverless: bool) -> String {
         )
     };
     let id = match which {
-        Which::Finished => String::from("pg_last_copy_id()"),
+        Which::Finished(number) => number.to_string(),
         Which::Failed => format!("(SELECT MAX({query}) FROM {table} WHERE {session} = pg_backend_pid())"),
     };
     format!("SELECT {columns} FROM {table} WHERE {query} = {id} ORDER BY 1, 2 LIMIT {ERRORS_MAX}")

@@ -69,23 +69,23 @@ impl RedshiftTable {
         let copy = self.copy.text(&target, &names, &batch.columns, &staged.manifest, Purpose::Check);
         match session.run(&copy).await {
             Ok(_) => {
-                let told = errors::read(session, Which::Finished).await;
-                transaction.roll_back().await;
-                told.map_err(|error| error.failure(&self.connection, ""))
+                let copy = errors::last_copy(session).await;
+                let copy = copy.map_err(|error| error.failure(&self.connection, ""))?;
+                self.told(transaction, Which::Finished(copy)).await
             }
             Err(error) => match self.stop(&error) {
                 Stop::Failed(failure) => Err(failure),
                 // Even so many errors were too many.
-                Stop::Rows => self.last_errors(transaction).await,
+                Stop::Rows => self.told(transaction, Which::Failed).await,
             },
         }
     }
 
-    /// What the COPY told that failed in this transaction.
-    async fn last_errors(&self, transaction: Transaction<'_>) -> Result<Vec<LoadError>, Failure> {
+    /// What a COPY of this transaction told of rows.
+    async fn told(&self, transaction: Transaction<'_>, which: Which) -> Result<Vec<LoadError>, Failure> {
         transaction.roll_back().await;
         let transaction = self.connection.begin().await?;
-        let told = errors::read(&transaction.session, Which::Failed).await;
+        let told = errors::read(&transaction.session, which).await;
         transaction.roll_back().await;
         told.map_err(|error| error.failure(&self.connection, ""))
     }
@@ -156,7 +156,7 @@ impl Trial for Parts<'_> {
                     return Err(failure);
                 }
                 let said = error.said().map_or_else(String::new, |said| said.for_record());
-                let told = table.last_errors(transaction).await.unwrap_or_default();
+                let told = table.told(transaction, Which::Failed).await.unwrap_or_default();
                 // Of what an earlier COPY told nothing is meant here.
                 let first = told.iter().find(|error| staged.urls.contains(&error.file));
                 let message = first.map_or(said, LoadError::for_record);
