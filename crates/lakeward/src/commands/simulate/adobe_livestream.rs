@@ -164,7 +164,7 @@ impl AdobeLivestream {
              livestream: {name}\n      endpoint: {url}\n      token_url: {url}/ims/token/v3\n      \
              client_id: {id}\n      client_secret: {secret}\n      scopes: openid\n  \
              pipelines:\n    - name: hits\n      stream: hits\n      \
-             schema: {{ columns: {{ hitIdHigh: decimal(20,0), hitIdLow: decimal(20,0) }} }}\n      \
+             schema: {{ columns: {{ hitIdHigh: \"decimal(20,0)\", hitIdLow: \"decimal(20,0)\" }} }}\n      \
              dedup: {{ key: [hitIdHigh, hitIdLow], window: 1d }}\n      destination: {{ type: lake, url: ./lake }}"
         ));
         out.say("See what was sent, and what was asked:");
