@@ -10,6 +10,7 @@ use lakeward_connectors::catalogs::glue::Glue;
 use lakeward_connectors::destinations::lake::{Lake, LakeConfig};
 use lakeward_connectors::destinations::warehouse::{Table, Warehouse};
 use lakeward_connectors::functions::{self, FunctionConfig};
+use lakeward_connectors::sources::adobe_livestream::AdobeLivestreamSource;
 use lakeward_connectors::sources::amplitude::AmplitudeSource;
 use lakeward_connectors::sources::kinesis::KinesisSource;
 use lakeward_connectors::sources::objects::{ObjectsSource, SqsAnnouncements};
@@ -150,6 +151,10 @@ pub(crate) fn sources(config: &Config) -> anyhow::Result<Vec<SourceSpec>> {
     let open = |source: &SourceConfig| {
         let opened: Box<dyn Source> = match source {
             SourceConfig::Kinesis(kinesis) => Box::new(KinesisSource::open(kinesis)?),
+            SourceConfig::AdobeLivestream(livestream) => {
+                let opened = AdobeLivestreamSource::open(livestream, &spool(config, source));
+                Box::new(opened.map_err(|error| unusable(source, &error))?)
+            }
             SourceConfig::Amplitude(_) | SourceConfig::Objects(_) => return Ok(None),
         };
         Ok(Some(SourceSpec {
@@ -171,7 +176,7 @@ pub(crate) fn sliced(config: &Config, looks: bool) -> anyhow::Result<Vec<SlicedS
         let mut announcements: Option<Box<dyn Announcements>> = None;
         let mut growing = None;
         let (opened, parallel, every): (Arc<dyn SlicedSource>, _, _) = match source {
-            SourceConfig::Kinesis(_) => return Ok(None),
+            SourceConfig::Kinesis(_) | SourceConfig::AdobeLivestream(_) => return Ok(None),
             SourceConfig::Amplitude(amplitude) => {
                 let opened =
                     AmplitudeSource::open(amplitude, &spool).map_err(|error| unusable(source, &error))?;
@@ -227,6 +232,11 @@ pub(crate) async fn probe_source(
             let opened = ObjectsSource::open(objects, &spool(config, source))
                 .map_err(|error| unusable(source, &error))?;
             ("list", opened.probe().await)
+        }
+        SourceConfig::AdobeLivestream(livestream) => {
+            let opened = AdobeLivestreamSource::open(livestream, &spool(config, source))
+                .map_err(|error| unusable(source, &error))?;
+            ("token", opened.probe().await)
         }
     })
 }
