@@ -18,6 +18,7 @@ mod bucket;
 mod config;
 mod folder;
 mod names;
+mod notified;
 mod pattern;
 mod place;
 mod ranges;
@@ -48,6 +49,7 @@ use names::{Names, Object};
 use place::Place;
 use ranges::{Met, RangeReader, piece};
 use reader::{About, ObjectReader, Opened};
+pub use notified::{Notified, NotifiedError};
 pub use sqs::SqsAnnouncements;
 
 /// The most objects of a page of a list.

@@ -6,6 +6,7 @@
 
 mod amplitude;
 mod launchdarkly;
+mod xapi;
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -36,6 +37,9 @@ enum Template {
     /// that sends to Firehose) and the events of all its SDKs.
     #[command(name = "launchdarkly")]
     LaunchDarkly(launchdarkly::LaunchDarkly),
+    /// xAPI statements, above all those of OLI Torus: sent directly, or from its
+    /// bucket; a row each.
+    Xapi(xapi::Xapi),
 }
 
 impl Template {
@@ -44,6 +48,7 @@ impl Template {
         match self {
             Self::Amplitude(template) => template.file(),
             Self::LaunchDarkly(template) => template.file(),
+            Self::Xapi(template) => template.file(),
         }
     }
 
@@ -52,6 +57,7 @@ impl Template {
         match self {
             Self::Amplitude(template) => template.text(),
             Self::LaunchDarkly(template) => template.text(),
+            Self::Xapi(template) => template.text(),
         }
     }
 
@@ -60,6 +66,7 @@ impl Template {
         match self {
             Self::Amplitude(_) => amplitude::HINTS,
             Self::LaunchDarkly(_) => launchdarkly::HINTS,
+            Self::Xapi(_) => xapi::HINTS,
         }
     }
 }
