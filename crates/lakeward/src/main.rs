@@ -84,11 +84,13 @@ enum Command {
     /// Be an upstream: seeded data and scripted misbehaviour, for trying a
     /// source without an account.
     Simulate(commands::simulate::Simulate),
+    /// Be an AWS Lambda function: take the objects that events tell of.
+    Lambda(Box<commands::lambda::Lambda>),
 }
 
 fn main() -> ExitCode {
     abort_on_panic();
-    let arguments = Arguments::parse();
+    let arguments = Arguments::parse_from(arguments());
     let filter = arguments.log.as_deref();
     let log =
         terminal::log(log_to(&arguments.command), filter, default_log(&arguments.command), arguments.json);
@@ -137,7 +139,17 @@ async fn run(command: Command, out: &terminal::Output) -> anyhow::Result<exit::C
         Command::Ddl(ddl) => ddl.run(out).await,
         Command::Schema(schema) => schema.run(out).await,
         Command::Simulate(simulate) => Box::pin(simulate.run(out)).await,
+        Command::Lambda(lambda) => Box::pin(lambda.run(out)).await,
     }
+}
+
+/// The command line. A Lambda sandbox starts the program without any.
+fn arguments() -> Vec<std::ffi::OsString> {
+    let mut given: Vec<_> = std::env::args_os().collect();
+    if given.len() == 1 && std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some() {
+        given.push("lambda".into());
+    }
+    given
 }
 
 /// A broken invariant ends the process, whichever thread finds it: the next
@@ -165,6 +177,7 @@ fn log_to(command: &Command) -> &terminal::LogTo {
 fn default_log(command: &Command) -> &'static str {
     match command {
         Command::Run(_) | Command::Dev(_) | Command::Simulate(_) => "info",
+        Command::Lambda(lambda) if !lambda.is_once() => "info",
         _ => "error",
     }
 }

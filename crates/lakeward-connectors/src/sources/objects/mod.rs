@@ -46,10 +46,10 @@ use bucket::Bucket;
 pub use config::{CsvConfig, DateOf, NotificationsConfig, ObjectFormat, ObjectsConfig, ObjectsConfigError};
 use folder::Folder;
 use names::{Names, Object};
+pub use notified::{Notified, NotifiedError};
 use place::Place;
 use ranges::{Met, RangeReader, piece};
 use reader::{About, ObjectReader, Opened};
-pub use notified::{Notified, NotifiedError};
 pub use sqs::SqsAnnouncements;
 
 /// The most objects of a page of a list.

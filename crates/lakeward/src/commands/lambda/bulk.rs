@@ -111,15 +111,25 @@ impl Bulk {
             objects.can_store_again()?;
         }
         let salt = self.again.then_some(request);
-        if self.dry_run { self.look(objects, &wanted, after).await } else { take(objects, &wanted, after, salt, until).await }
+        if self.dry_run {
+            self.look(objects, &wanted, after).await
+        } else {
+            take(objects, &wanted, after, salt, until).await
+        }
     }
 
     /// Only counts.
-    async fn look(&self, objects: &Objects, wanted: &Wanted, mut after: Option<String>) -> Result<Value, String> {
+    async fn look(
+        &self,
+        objects: &Objects,
+        wanted: &Wanted,
+        mut after: Option<String>,
+    ) -> Result<Value, String> {
         let below = objects.bucket().1;
         let (mut count, mut bytes, mut files) = (0_u64, 0_u64, Vec::new());
         loop {
-            let page = objects.source.list(wanted, after.as_deref()).await.map_err(|failure| failure.message)?;
+            let page =
+                objects.source.list(wanted, after.as_deref()).await.map_err(|failure| failure.message)?;
             for slice in &page.slices {
                 count += 1;
                 bytes += slice.bytes.unwrap_or(0);
@@ -244,7 +254,10 @@ mod tests {
         assert_eq!(bulk.from, Some(Timestamp(1_704_067_200_000_000)));
         assert_eq!(bulk.to, Some(Timestamp(1_704_153_600_000_000)));
         assert!(bulk.dry_run && !bulk.again);
-        assert_eq!(Bulk::read(&json!({"mode": "bulk", "section_id": null, "start_date": ""})), Ok(Bulk::default()));
+        assert_eq!(
+            Bulk::read(&json!({"mode": "bulk", "section_id": null, "start_date": ""})),
+            Ok(Bulk::default())
+        );
     }
 
     #[test]

@@ -50,7 +50,8 @@ const BULK: [&str; 6] = ["section_id", "start_date", "end_date", "s3_prefix", "d
 /// # Errors
 /// What is wrong with it.
 pub(super) fn read(event: &[u8]) -> Result<Asked, String> {
-    let event: Value = serde_json::from_slice(event).map_err(|error| format!("the event is no JSON: {error}"))?;
+    let event: Value =
+        serde_json::from_slice(event).map_err(|error| format!("the event is no JSON: {error}"))?;
     let is = |name: &str| event.get(name).and_then(Value::as_bool).unwrap_or(false);
     let text = |name: &str| event.get(name).and_then(Value::as_str);
     if is("health_check") {
@@ -95,7 +96,8 @@ fn of_records(event: &Value, records: &[Value]) -> Result<Asked, String> {
         return messages.map(Asked::Messages).ok_or_else(|| "a message without an id".into());
     }
     if is_of("EventSource", "aws:sns") {
-        let messages: Option<Vec<String>> = records.iter().map(|record| text(record, "/Sns/Message")).collect();
+        let messages: Option<Vec<String>> =
+            records.iter().map(|record| text(record, "/Sns/Message")).collect();
         return messages.map(Asked::Notifications).ok_or_else(|| "a record of SNS without a message".into());
     }
     Ok(Asked::Notifications(vec![event.to_string()]))

@@ -51,7 +51,11 @@ impl Runtime {
     pub(super) async fn next(&self) -> anyhow::Result<Invocation> {
         let reply = self.client.get(format!("{}/invocation/next", self.base)).send().await;
         let reply = reply.context("the Lambda runtime API cannot be reached")?;
-        anyhow::ensure!(reply.status() == StatusCode::OK, "the Lambda runtime API answers {}", reply.status());
+        anyhow::ensure!(
+            reply.status() == StatusCode::OK,
+            "the Lambda runtime API answers {}",
+            reply.status()
+        );
         let header = |name: &str| Some(reply.headers().get(name)?.to_str().ok()?.to_owned());
         let id = header("lambda-runtime-aws-request-id").context("an invocation without an id")?;
         let millis = header("lambda-runtime-deadline-ms").and_then(|millis| millis.parse::<i64>().ok());

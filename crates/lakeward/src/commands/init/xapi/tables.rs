@@ -349,7 +349,7 @@ fn expression(name: &str) -> String {
             .into(),
         "home_page" | "host_name" => "actor.account.homePage".into(),
         // Videos say their page otherwise, but for those that were completed.
-        "page_id" => format!("coalesce({}, {})", ext("page_id"), ext("resource_id")),
+        "page_id" => ext("page_id").replace(')', ", ") + ext("resource_id").trim_start_matches("coalesce("),
         "attempt_guid" => ext("page_attempt_guid"),
         "attempt_number" => ext("page_attempt_number"),
         "video_url" => of_video("object.id"),
