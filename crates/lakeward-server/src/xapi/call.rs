@@ -30,14 +30,16 @@ pub(super) enum Version {
 
 impl Version {
     /// The one that a header means.
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let is = |version: &str| {
             text == version || text.strip_prefix(version).is_some_and(|it| it.starts_with('.'))
         };
-        match text {
-            text if is("1.0") => Some(Self::One),
-            _ if is("2.0") => Some(Self::Two),
-            _ => None,
+        if is("1.0") {
+            Some(Self::One)
+        } else if is("2.0") {
+            Some(Self::Two)
+        } else {
+            None
         }
     }
 

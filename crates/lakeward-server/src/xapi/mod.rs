@@ -154,11 +154,18 @@ async fn found(doors: &Doors, call: &Call) -> Result<Response<Body>, Refusal> {
     Ok(response)
 }
 
-/// `GET /xAPI/about`: which versions we speak; for everybody.
-async fn about() -> Response<Body> {
-    let versions = ["1.0.0", "1.0.1", "1.0.2", "1.0.3", "2.0.0"];
-    let mut response = json(StatusCode::OK, serde_json::json!({"version": versions}).to_string());
-    response.headers_mut().insert(VERSION, HeaderValue::from_static(Version::One.text()));
+/// `GET /xAPI/about`: which versions we speak; for everybody. Clients of 1.0
+/// fail on a version that they do not know (TinCanPython 1.0 does), so only
+/// those of 2.0 hear of it.
+async fn about(headers: HeaderMap) -> Response<Body> {
+    let asked = headers.get(VERSION).and_then(|value| value.to_str().ok()).and_then(Version::parse);
+    let version = asked.unwrap_or_default();
+    let mut versions = vec!["1.0.0", "1.0.1", "1.0.2", "1.0.3"];
+    if version == Version::Two {
+        versions.push("2.0.0");
+    }
+    let mut response = json(StatusCode::OK, serde_json::json!({ "version": versions }).to_string());
+    response.headers_mut().insert(VERSION, HeaderValue::from_static(version.text()));
     allow(response.headers_mut());
     response
 }

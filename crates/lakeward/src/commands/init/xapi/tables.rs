@@ -291,7 +291,16 @@ impl Table {
 
 /// One of Torus' extensions of the context.
 fn ext(name: &str) -> String {
-    format!("coalesce(e['http://oli.cmu.edu/extensions/{name}'], e['https://oli.cmu.edu/extensions/{name}'])")
+    either(&[name])
+}
+
+/// The first of these extensions of the context that there is.
+fn either(names: &[&str]) -> String {
+    let of = |name: &&str| {
+        ["http", "https"].map(|scheme| format!("e['{scheme}://oli.cmu.edu/extensions/{name}']"))
+    };
+    let all: Vec<String> = names.iter().flat_map(of).collect();
+    format!("coalesce({})", all.join(", "))
 }
 
 /// One of the video profile's extensions.
@@ -349,7 +358,7 @@ fn expression(name: &str) -> String {
             .into(),
         "home_page" | "host_name" => "actor.account.homePage".into(),
         // Videos say their page otherwise, but for those that were completed.
-        "page_id" => ext("page_id").replace(')', ", ") + ext("resource_id").trim_start_matches("coalesce("),
+        "page_id" => either(&["page_id", "resource_id"]),
         "attempt_guid" => ext("page_attempt_guid"),
         "attempt_number" => ext("page_attempt_number"),
         "video_url" => of_video("object.id"),
