@@ -211,6 +211,17 @@ pub(crate) fn sliced(config: &Config, looks: bool) -> anyhow::Result<Vec<SlicedS
     config.sources.iter().map(open).filter_map(Result::transpose).collect()
 }
 
+/// A source of objects for a process that has no state: what must lie on the
+/// disk while it is read lies in the system's folder for such files.
+pub(crate) fn objects(source: &SourceConfig) -> anyhow::Result<ObjectsSource> {
+    let SourceConfig::Objects(objects) = source else {
+        let message = format!("the source {} has no objects", source.name());
+        return Err(coded(Code::Configuration, message));
+    };
+    let spool = std::env::temp_dir().join("lakeward").join(&objects.name);
+    ObjectsSource::open(objects, &spool).map_err(|error| unusable(source, &error))
+}
+
 /// The folder for what a source keeps on the disk while it reads.
 fn spool(config: &Config, source: &SourceConfig) -> PathBuf {
     config.state.join("sources").join(source.name())
