@@ -19,11 +19,10 @@ import time
 import urllib.parse
 import urllib.request
 
-import servers
-import service
-
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests"))
 
+import servers  # noqa: E402
+import service  # noqa: E402
 from simulated import Amplitude  # noqa: E402
 
 SHELL = """

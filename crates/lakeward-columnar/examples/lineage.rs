@@ -64,6 +64,7 @@ fn measure(blocks: &[RecordBlock], shape: &Shape) -> f64 {
         expected_bytes: blocks.iter().map(|block| block.records.data.len() as u64).sum(),
         sql: None,
         seen,
+        refused: &[],
     };
     let read = || blocks.iter().cloned().map(Ok::<_, Infallible>);
     let round = |_| {

@@ -4,6 +4,7 @@
 //! gives the same batch, so that a retry is a rebuild.
 
 pub mod build;
+pub mod cut;
 pub mod decode;
 pub mod dedup;
 pub mod encode;

@@ -51,7 +51,29 @@ pub struct Shape {
     /// columns in any case. Default false.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub lineage: bool,
+    /// What is different about files that are loaded into a table of a
+    /// warehouse instead of being read where they lie. Default: they are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table: Option<TableFiles>,
 }
+
+/// Files that are loaded into a table. They have every column, whatever their
+/// folders say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct TableFiles {
+    /// Whether rows have the columns [`BATCH_COLUMN`] and [`ROW_COLUMN`], by
+    /// which a table knows them again.
+    pub row_ids: bool,
+    /// Most rows of a file. Default any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows_per_file: Option<std::num::NonZeroU64>,
+}
+
+/// The column with the id of a row's batch, as text.
+pub const BATCH_COLUMN: &str = "_lakeward_batch";
+/// The column with a row's place in its batch, from 0.
+pub const ROW_COLUMN: &str = "_lakeward_row";
 
 impl Default for Shape {
     fn default() -> Self {
@@ -71,6 +93,7 @@ impl Default for Shape {
             on_mismatch: OnMismatch::default(),
             dedup: None,
             lineage: false,
+            table: None,
         }
     }
 }

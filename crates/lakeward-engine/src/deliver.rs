@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lakeward_model::{Batch, Destination, FailureKind, Receipt};
+use lakeward_model::{Batch, Destination, FailureKind, Receipt, UnfitRow};
 use tokio::sync::watch;
 use tracing::{error, warn};
 
@@ -14,6 +14,18 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// the permission or create the bucket without restarting us.
 const PAUSE_REFUSED: Duration = Duration::from_secs(15);
 
+/// Most rows of a batch that a destination may refuse for good: where it is
+/// more, the table is wrong and not the rows.
+const UNFIT_MAX: usize = 10_000;
+
+/// How a delivery ended.
+pub(crate) enum Delivered {
+    /// All of it is at the destination.
+    Stored(Receipt),
+    /// Nothing of it is, and never will be with these rows.
+    Unfit(Vec<UnfitRow>),
+}
+
 /// Delivers `batch`, however long it takes.
 ///
 /// Nothing is ever given up: a batch that is not delivered stays planned and
@@ -24,11 +36,14 @@ pub(crate) async fn deliver(
     destination: &dyn Destination,
     batch: &Batch,
     state: &watch::Sender<PipelineState>,
-) -> Receipt {
+) -> Delivered {
     let mut attempts = 0_u32;
     loop {
         let failure = match destination.deliver(batch).await {
-            Ok(receipt) => return receipt,
+            Ok(receipt) => return Delivered::Stored(receipt),
+            Err(failure) if (1..=UNFIT_MAX).contains(&failure.unfit.len()) => {
+                return Delivered::Unfit(failure.unfit);
+            }
             Err(failure) => failure,
         };
         attempts = attempts.saturating_add(1);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lakeward_columnar::build::Refused;
 use lakeward_columnar::shape::Shape;
 use lakeward_model::{BatchId, Offset, Span, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,11 @@ pub struct Plan {
     /// About how many bytes its records have: room is made for them at once.
     #[serde(default)]
     pub source_bytes: u64,
+    /// Records that the destination will never take, ascending; they go to
+    /// quarantine. Known only once it refused them: nothing of the batch was
+    /// stored until then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<Refused>,
 }
 
 /// Records that leave quarantine again, queued in the ledger.

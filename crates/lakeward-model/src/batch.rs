@@ -1,11 +1,12 @@
 //! A batch: a planned span of a stream as the files that hold it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{Span, StreamName};
+use crate::{Column, Span, StreamName};
 
 /// The identity of a batch. The same span of the same stream incarnation in
 /// the same pipeline has the same id for ever, whoever builds it.
@@ -64,6 +65,8 @@ pub struct Batch {
     pub span: Span,
     /// Its files; empty if every record was filtered.
     pub files: Vec<DataFile>,
+    /// The columns of its data files, in their order; none for verbatim ones.
+    pub columns: Arc<[Column]>,
 }
 
 /// One encoded file of a batch.

@@ -25,6 +25,10 @@ pub struct Failure {
     pub message: String,
     /// How long the other side asked us to wait.
     pub retry_after: Option<Duration>,
+    /// The rows at fault, if a table will never take the batch because of
+    /// them; the caller builds it anew without their records. Said only while
+    /// it is certain that nothing of the batch is stored.
+    pub unfit: Vec<UnfitRow>,
     /// The cause, for the log.
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -33,7 +37,13 @@ impl Failure {
     /// A failure of `kind` with a message and nothing more.
     #[must_use]
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), retry_after: None, source: None }
+        Self { kind, message: message.into(), retry_after: None, unfit: Vec::new(), source: None }
+    }
+
+    /// Nothing of the batch is stored, and never will be with these rows.
+    #[must_use]
+    pub fn unfit(message: impl Into<String>, rows: Vec<UnfitRow>) -> Self {
+        Self { unfit: rows, ..Self::new(FailureKind::Refused, message) }
     }
 
     /// Adds the cause.
@@ -42,6 +52,17 @@ impl Failure {
         self.source = Some(source.into());
         self
     }
+}
+
+/// A row of a batch that a table will never take as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnfitRow {
+    /// The index of its file in the batch.
+    pub file: usize,
+    /// Its index in the file, from 0.
+    pub row: u64,
+    /// Why, for a person: goes into quarantine with the record.
+    pub message: String,
 }
 
 impl fmt::Display for Failure {

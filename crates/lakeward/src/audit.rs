@@ -7,11 +7,16 @@ use anyhow::Context;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use lakeward_connectors::destinations::lake::Lake;
+use lakeward_connectors::destinations::warehouse::Table;
 use lakeward_engine::{BatchRecord, PipelineSpec, PipelineStatus};
 use lakeward_model::{DeliveredFile, Offset, Role};
 use parquet::file::metadata::ParquetMetaDataReader;
 use serde::Serialize;
 
+use crate::wiring::Place;
+
+/// Batches whose rows a table counts at a time.
+const BATCHES_AT_ONCE: usize = 500;
 /// Files looked into at the same time.
 const LOOK_AT_ONCE: usize = 16;
 /// How much of a quarantine file is read at a time.
@@ -72,10 +77,10 @@ impl Finding {
 pub(crate) async fn audit(
     mut status: PipelineStatus,
     spec: &PipelineSpec,
-    lake: &Lake,
+    place: &Place,
     all: &[BatchRecord],
 ) -> anyhow::Result<Audit> {
-    let here = lake.to_string();
+    let (here, lake) = (place.name.clone(), &place.lake);
     status.destination.clone_from(&here);
     let known: HashSet<&str> = all
         .iter()
@@ -99,17 +104,22 @@ pub(crate) async fn audit(
     let rows_elsewhere = elsewhere.iter().map(|batch| batch.counts.rows).sum();
     let quarantine_elsewhere: u64 = elsewhere.iter().map(|batch| batch.counts.quarantined).sum();
     let expected: Vec<&DeliveredFile> = at_home.iter().flat_map(|batch| &batch.files).collect();
+    let in_table = match &place.table {
+        Some(table) => loaded(&**table, &at_home, &mut findings).await?,
+        None => Loaded::default(),
+    };
     // A path that was changed leaves files outside the present prefix.
     let both = || expected.iter().chain(&gone);
     let all_below =
         both().all(|file| file.role == Role::Quarantine || file.path.as_str().starts_with(&prefix));
     let sizes = listing(lake, if all_below { &prefix } else { "" }).await?;
     let looked: Vec<(Role, Option<u64>, Option<Finding>)> = futures::stream::iter(expected.iter().copied())
+        .filter(|file| std::future::ready(place.table.is_none() || file.role == Role::Quarantine))
         .map(async |file| look_at(lake, file, &sizes).await.map(|(rows, finding)| (file.role, rows, finding)))
         .buffered(LOOK_AT_ONCE)
         .try_collect()
         .await?;
-    let (mut files_found, mut rows_found, mut quarantine_found) = (0, 0, 0);
+    let (mut files_found, mut rows_found, mut quarantine_found) = (in_table.files, in_table.rows, 0);
     for (role, rows, finding) in looked {
         if let Some(rows) = rows {
             files_found += 1;
@@ -214,6 +224,42 @@ fn tiling<'a>(
     }
     stream.append(&mut replays);
     (stream, findings)
+}
+
+/// What is in a table.
+#[derive(Debug, Default)]
+struct Loaded {
+    /// Files whose rows are all there.
+    files: u64,
+    rows: u64,
+}
+
+/// Counts the rows of these batches in their table.
+async fn loaded(
+    table: &dyn Table,
+    batches: &[&BatchRecord],
+    findings: &mut Vec<Finding>,
+) -> anyhow::Result<Loaded> {
+    let mut all = Loaded::default();
+    for part in batches.chunks(BATCHES_AT_ONCE) {
+        let ids: Vec<_> = part.iter().map(|batch| batch.batch).collect();
+        let Some(rows) = table.loaded(&ids).await? else {
+            let problem =
+                "it cannot tell which rows are whose: nothing is proved; `lineage: true` makes it tell";
+            findings.push(Finding::new(&table.to_string(), problem));
+            return Ok(all);
+        };
+        for (batch, rows) in part.iter().zip(rows) {
+            all.rows += rows;
+            if rows == batch.counts.rows {
+                all.files += batch.files.iter().filter(|file| file.role == Role::Data).count() as u64;
+            } else {
+                let problem = format!("the table has {rows} of its rows, {} were loaded", batch.counts.rows);
+                findings.push(Finding::new(&batch.batch.to_string(), problem));
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// What lies in the lake below `prefix`: path and size.

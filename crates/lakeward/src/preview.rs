@@ -65,6 +65,7 @@ pub(crate) async fn preview(
                 expected_bytes: 0,
                 sql: sql.as_deref(),
                 seen: session.as_ref().map(|session| (session as &dyn Seen, state.seed)),
+                refused: &[],
             };
             let blocks = || blocks.iter().cloned().map(Ok::<_, std::convert::Infallible>);
             build::build(&input, blocks(), &mut outcomes.iter().cloned(), blocks)

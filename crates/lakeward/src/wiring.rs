@@ -8,6 +8,7 @@ use lakeward_columnar::shape::Lambda;
 use lakeward_columnar::transform::{Transform, TransformError};
 use lakeward_connectors::catalogs::glue::Glue;
 use lakeward_connectors::destinations::lake::{Lake, LakeConfig};
+use lakeward_connectors::destinations::warehouse::{Table, Warehouse};
 use lakeward_connectors::functions::{self, FunctionConfig};
 use lakeward_connectors::sources::amplitude::AmplitudeSource;
 use lakeward_connectors::sources::kinesis::KinesisSource;
@@ -43,16 +44,14 @@ pub(crate) fn bucket(name: &str) -> serde_json::Value {
     serde_json::json!({ "type": "bucket", "bucket": name })
 }
 
-/// The lake that a stored destination means.
+/// The lake that the files of a stored destination lie in: those of quarantine
+/// alone, if it is a table.
 pub(crate) fn lake_config(
     buckets: &LakeConfig,
     destination: &serde_json::Value,
 ) -> Result<LakeConfig, String> {
     match Stored::deserialize(destination) {
-        Ok(Stored::Configured(configured)) => {
-            let DestinationConfig::Lake(lake) = *configured;
-            Ok(lake)
-        }
+        Ok(Stored::Configured(configured)) => Ok(configured.lake().clone()),
         Ok(Stored::Bucket(Bucket { bucket })) => {
             if !is_bucket(&bucket) {
                 return Err(format!("{bucket:?} is not the name of a bucket"));
@@ -62,6 +61,39 @@ pub(crate) fn lake_config(
             Ok(lake)
         }
         Err(error) => Err(format!("this release does not know the destination: {error}")),
+    }
+}
+
+/// An opened destination.
+pub(crate) struct Place {
+    /// As batches record it.
+    pub(crate) name: String,
+    /// Where its files lie: those of quarantine alone, if it is a table.
+    pub(crate) lake: Lake,
+    /// The table, if its rows go into one.
+    pub(crate) table: Option<Arc<dyn Table>>,
+}
+
+impl Place {
+    /// Opens what a stored destination means. Touches nothing.
+    ///
+    /// # Errors
+    /// What must change in the configuration.
+    pub(crate) fn open(buckets: &LakeConfig, destination: &serde_json::Value) -> Result<Self, String> {
+        let lake = Lake::open(&lake_config(buckets, destination)?).map_err(|error| error.to_string())?;
+        let table = match Stored::deserialize(destination) {
+            Ok(Stored::Configured(configured)) => open_table(&configured)?,
+            _ => None,
+        };
+        let name = table.as_ref().map_or_else(|| lake.to_string(), ToString::to_string);
+        Ok(Self { name, lake, table })
+    }
+}
+
+/// Opens the table that a destination's rows go into, if it is one.
+fn open_table(destination: &DestinationConfig) -> Result<Option<Arc<dyn Table>>, String> {
+    match destination {
+        DestinationConfig::Lake(_) => Ok(None),
     }
 }
 
@@ -84,15 +116,19 @@ pub(crate) fn connectors(config: &Config) -> Connectors {
     let arn = functions.arn().clone();
     Connectors {
         destination: Arc::new(move |destination| {
-            let config = lake_config(&buckets, destination)?;
-            let lake = Lake::open(&config).map_err(|error| error.to_string())?;
+            let place = Place::open(&buckets, destination)?;
+            let (name, lake) = (place.name, place.lake);
+            if let Some(table) = place.table {
+                let destination = Arc::new(Warehouse::new(table, lake));
+                return Ok(Opened { name, destination, remove: None });
+            }
             let lake = Arc::new(lake);
             let of = Arc::clone(&lake);
             let remove: RemoveFile = Arc::new(move |path| {
                 let lake = Arc::clone(&of);
                 Box::pin(async move { lake.remove(&path).await })
             });
-            Ok(Opened { name: lake.to_string(), destination: lake, remove: Some(remove) })
+            Ok(Opened { name, destination: lake, remove: Some(remove) })
         }),
         function: Arc::new(move |pipeline, function| functions.open(pipeline, function)),
         catalog: Arc::new(open_catalog),

@@ -13,7 +13,7 @@ use lakeward_model::{DataFile, Format, LakePath, Role, SliceId, Timestamp};
 use super::arrive::Arrived;
 use super::rows::{Shaped, distinct};
 use super::sources::Sources;
-use super::{Built, BuiltCounts, Input, ShapeError, SliceCounts};
+use super::{Built, BuiltCounts, Input, Origins, ShapeError, SliceCounts, table};
 use crate::encode::{Encoded, Encoder};
 use crate::path::{
     self, Kind, Moment, Partition, Place, SourcePart, Template, key_columns, object_name, partition,
@@ -236,14 +236,24 @@ impl Places {
 pub(super) fn build(
     input: &Input<'_>,
     places: &Places,
-    shaped: Shaped,
+    mut shaped: Shaped,
     arrived: &Arrived,
 ) -> Result<Built, ShapeError> {
     let mut files = Vec::new();
+    let mut origins = Origins { first: arrived.first, ..Origins::default() };
     if shaped.rows.num_rows() > 0 {
         let keyed = places.with_keys(&shaped.rows, &shaped.pieces, &shaped.records, arrived)?;
-        let parts = places.partition(input, &keyed, &shaped.records, arrived);
-        let lean = places.without_hive_columns(&shaped.rows)?;
+        let mut parts = places.partition(input, &keyed, &shaped.records, arrived);
+        let lean = match input.shape.table {
+            None => places.without_hive_columns(&shaped.rows)?,
+            Some(table) => {
+                parts = table::cut(parts, table.rows_per_file);
+                if table.row_ids {
+                    shaped.rows = table::with_row_ids(&shaped.rows, input.batch)?;
+                }
+                shaped.rows.clone()
+            }
+        };
         let same = places.says_its_folders(&keyed, &shaped.rows)?;
         let is_same = |rows: &[Range<usize>]| {
             same.as_ref().is_none_or(|same| rows.iter().cloned().flatten().all(|row| same.value(row)))
@@ -263,12 +273,16 @@ pub(super) fn build(
             let (kind, naming) = ((format, Role::Data), &input.shape.naming);
             let index = files.len();
             files.push(places.file(input, &part.prefix, part.oldest, index, kind, count, encoded, naming)?);
+            origins.files.push(part.rows);
         }
     }
     files.extend(places.quarantine(input, arrived, files.len())?);
     let (counts, by_slice) = count(arrived, &shaped.records, &shaped.duplicates);
     let counts = BuiltCounts { rescued: shaped.rescued, ..counts };
-    Ok(Built { files, schemas: shaped.schemas, counts, by_slice, keys: shaped.keys })
+    let known = shaped.schemas.as_ref().unwrap_or(input.schemas);
+    let columns = table::columns(&known.table, &shaped.rows);
+    origins.records = shaped.records;
+    Ok(Built { files, schemas: shaped.schemas, counts, by_slice, keys: shaped.keys, columns, origins })
 }
 
 /// What became of the records, in all and by slice: `rows` has the record of

@@ -9,9 +9,11 @@
 
 mod arrive;
 mod files;
+mod origins;
 mod rows;
 mod slices;
 mod sources;
+mod table;
 #[cfg(test)]
 mod tests;
 mod verbatim;
@@ -23,13 +25,14 @@ use crate::dedup::{Key, Seen, SeenError};
 use crate::encode::EncodeError;
 use crate::path::{TemplateError, UnknownTimeZone};
 use crate::process::{Outcome, ProcessingError};
-use crate::schema::TableSchema;
+use crate::schema::{Column, TableSchema};
 use crate::shape::Shape;
 use crate::transform::{Transform, TransformError};
 
 use self::arrive::Arriving;
 use self::files::Places;
 
+pub use self::origins::Origins;
 pub use self::slices::SliceCounts;
 
 /// What a batch is built from, besides its records. All of it is pinned by the
@@ -54,6 +57,18 @@ pub struct Input<'a> {
     pub sql: Option<&'a dyn Transform>,
     /// The keys that were delivered before, and the seed of their hashes.
     pub seen: Option<(&'a dyn Seen, u64)>,
+    /// Records that the destination will never take, ascending by offset: they
+    /// go to quarantine.
+    pub refused: &'a [Refused],
+}
+
+/// A record that a destination will never take.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Refused {
+    /// Its place in the stream, or in its replay.
+    pub offset: Offset,
+    /// Why, in the destination's words.
+    pub message: String,
 }
 
 /// What a pipeline knows of its columns between batches.
@@ -82,6 +97,10 @@ pub struct Built {
     pub by_slice: Vec<(SliceId, SliceCounts)>,
     /// The dedup keys that the batch delivers.
     pub keys: Vec<Key>,
+    /// The columns of the data files, in their order.
+    pub columns: Vec<Column>,
+    /// Which record each row of the data files is of.
+    pub origins: Origins,
 }
 
 /// What became of a batch's records.

@@ -7,7 +7,7 @@ use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringArray, UInt3
 use arrow::compute::{filter_record_batch, take};
 
 use super::arrive::Arrived;
-use super::{BuildError, Input, Schemas, ShapeError};
+use super::{BuildError, Input, Refused, Schemas, ShapeError};
 use crate::decode::Decoded;
 use crate::dedup::{Key, KeyTimes, Seen, SeenError, row_keys};
 use crate::fit::{FitOptions, fit};
@@ -39,6 +39,7 @@ pub(super) fn shape<E: std::error::Error + 'static>(
     arrived: &mut Arrived,
 ) -> Result<Shaped, BuildError<E>> {
     let mut rescued = decoded.rescued;
+    arrived.fail_late(refused(input, arrived));
     let mut shaping =
         Shaping { input, rows: decoded.rows, pieces: decoded.row_records, arrived, is_changed: false };
     if rescued > 0 {
@@ -59,6 +60,21 @@ pub(super) fn shape<E: std::error::Error + 'static>(
     let Shaping { rows, pieces, .. } = shaping;
     let records = pieces.iter().map(|&piece| arrived.record_of(piece)).collect();
     Ok(Shaped { rows, pieces, records, schemas, rescued, keys, duplicates })
+}
+
+/// The records that the destination will never take, by their index.
+fn refused(input: &Input<'_>, arrived: &Arrived) -> Vec<(u32, Reason)> {
+    let failed = |refused: &Refused| {
+        let record = refused.offset.0.checked_sub(arrived.first.0).filter(|at| *at < arrived.records)?;
+        let reason = Reason {
+            stage: Stage::Conversion,
+            code: Cow::Borrowed("destination.refused"),
+            message: refused.message.clone(),
+            attempts: 1,
+        };
+        Some((u32::try_from(record).ok()?, reason))
+    };
+    input.refused.iter().filter_map(failed).collect()
 }
 
 struct Shaping<'a, 'b> {

@@ -7,7 +7,7 @@ use lakeward_model::{Format, RecordBlock, Records, Role};
 use super::arrive::Arrived;
 use super::files::{Places, count};
 use super::rows::{duplicates_by_content, only_duplicates};
-use super::{BuildError, Built, Input, ShapeError};
+use super::{BuildError, Built, Input, Origins, ShapeError};
 use crate::decode::DecodeError;
 use crate::dedup::Key;
 use crate::encode;
@@ -45,7 +45,8 @@ pub(super) fn build<E: std::error::Error + 'static>(
     let files = files(input, places, &arrived, &pieces, &kept)?;
     let records: Vec<u32> = kept.iter().map(|&piece| arrived.record_of(piece)).collect();
     let (counts, by_slice) = count(&arrived, &records, &duplicates);
-    Ok(Built { files, schemas: None, counts, by_slice, keys })
+    let (columns, origins) = (Vec::new(), Origins::default());
+    Ok(Built { files, schemas: None, counts, by_slice, keys, columns, origins })
 }
 
 /// What is left of the pieces when duplicates are gone.

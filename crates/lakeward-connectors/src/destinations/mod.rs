@@ -1,3 +1,4 @@
 //! Where batches go to.
 
 pub mod lake;
+pub mod warehouse;

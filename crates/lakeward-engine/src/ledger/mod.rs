@@ -342,6 +342,19 @@ impl Ledger {
         self.write(|write| put(write, PLANS, name, plan))
     }
 
+    /// Stores that a plan leaves out more records than it did.
+    ///
+    /// # Panics
+    /// If it is not the plan that is unfinished.
+    ///
+    /// # Errors
+    /// See [`LedgerError`]; nothing changed.
+    pub fn amend(&self, name: &str, plan: &Plan) -> Result<(), LedgerError> {
+        let begun = self.unfinished(name)?.expect("a plan is begun before it is delivered");
+        assert!(Plan { refused: plan.refused.clone(), ..begun } == *plan, "only what it leaves out changes");
+        self.write(|write| put(write, PLANS, name, plan))
+    }
+
     /// Commits a delivered batch, and with it everything that moves with
     /// `delivered_to`.
     ///

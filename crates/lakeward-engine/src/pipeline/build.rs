@@ -85,14 +85,16 @@ impl Pipeline {
                 expected_bytes: plan.source_bytes,
                 sql: sql.as_deref(),
                 seen: keys.as_ref().map(|(session, seed)| (session as &dyn Seen, *seed)),
+                refused: &plan.refused,
             };
             let built = build::build(&input, blocks(), &mut outcomes, blocks);
-            let Built { files, schemas, counts, by_slice, keys: fresh } = built.map_err(|error| match error {
+            let Built { files, schemas, counts, by_slice, keys: fresh, columns, origins } = built.map_err(|error| match error {
                 BuildError::Read(error) => Halt::Journal(error),
                 BuildError::Seen(error) => Halt::Seen(error),
                 BuildError::Shape(reason) => Halt::Build { batch: plan.batch, reason },
             })?;
             debug!(pipeline = self.spec.name, batch = %plan.batch, span = %plan.span, files = files.len(), rows = counts.rows, "batch built");
+            let before = standing.clone();
             let in_flight = keys.map(|(session, _)| session.write(&fresh)).transpose()?;
             let schemas_changed = schemas.is_some();
             let after = Standing {
@@ -101,9 +103,9 @@ impl Pipeline {
                 schemas: schemas.unwrap_or(standing.schemas),
                 in_flight,
             };
-            let batch = Batch { id: plan.batch, span: plan.span, files };
-            let counts = of_built(counts);
-            Ok(Prepared { batch, counts, slices: by_slice.into(), after, schemas_changed, destination, plan })
+            let batch = Batch { id: plan.batch, span: plan.span, files, columns: columns.into() };
+            let (counts, slices) = (of_built(counts), by_slice.into());
+            Ok(Prepared { batch, counts, slices, before, after, schemas_changed, origins, destination, plan })
         })
         .await?
     }

@@ -6,12 +6,13 @@ mod commit;
 mod function;
 mod next;
 mod recover;
+mod refused;
 
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use lakeward_columnar::build::{Schemas, ShapeError, SliceCounts};
+use lakeward_columnar::build::{Origins, Schemas, ShapeError, SliceCounts};
 use lakeward_columnar::dedup::SeenError;
 use lakeward_columnar::shape::Lambda;
 use lakeward_columnar::transform::Transform;
@@ -24,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 
 use crate::dedup::{DedupError, KeyStore, Pending};
-use crate::deliver::deliver;
+use crate::deliver::{Delivered, deliver};
 use crate::engine::{Connectors, Opened};
 use crate::folder::Folder;
 use crate::lambda::RepliesError;
@@ -88,10 +89,14 @@ struct Prepared {
     counts: Counts,
     /// The same for each slice that the records came from.
     slices: Arc<[(SliceId, SliceCounts)]>,
+    /// What it was built upon.
+    before: Standing,
     /// Where the batch after this one starts.
     after: Standing,
     /// Whether the batch changed the columns.
     schemas_changed: bool,
+    /// Which record each of its rows is of.
+    origins: Origins,
 }
 
 /// Why a pipeline stopped. Its records stay in the journal.
@@ -183,15 +188,25 @@ impl Pipeline {
             let mut following = self.prepare_after(&prepared);
             let mut early = None;
             let clock = Stopwatch::start();
-            let receipt = {
+            let delivered = {
                 let delivery = deliver(&self.spec.name, &*prepared.destination, &prepared.batch, &self.state);
                 tokio::pin!(delivery);
                 loop {
                     tokio::select! {
-                        receipt = &mut delivery => break receipt,
+                        delivered = &mut delivery => break delivered,
                         () = self.stop.cancelled() => return Ok(false),
                         next = &mut following, if early.is_none() => early = Some(next),
                     }
+                }
+            };
+            let receipt = match delivered {
+                Delivered::Stored(receipt) => receipt,
+                Delivered::Unfit(rows) => {
+                    // What was built upon this batch is built upon another now.
+                    drop((following, early));
+                    current = Arc::clone(&self).without(prepared, &rows).await?;
+                    begun = true;
+                    continue;
                 }
             };
             // A following batch that cannot be built does not stop this one.

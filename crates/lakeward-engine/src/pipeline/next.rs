@@ -52,6 +52,7 @@ impl Pipeline {
             reopen: (!self.configured).then(|| self.spec.destination.clone()),
             planned_at: self.clock.now(),
             source_bytes,
+            refused: Vec::new(),
         }
     }
 

@@ -47,6 +47,11 @@ impl Lakes {
         &self.0[name]
     }
 
+    /// The same, for a destination that wraps it.
+    pub(crate) fn shared(&self, name: &str) -> Arc<Faulty<MemoryDestination>> {
+        Arc::clone(&self.0[name])
+    }
+
     /// Waits until so many deliveries were held.
     pub(crate) async fn held(&self, name: &str, holds: usize) {
         while self.0[name].holds() < holds {

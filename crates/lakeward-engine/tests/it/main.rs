@@ -7,6 +7,7 @@ mod dedup;
 mod delivery;
 mod pipelines;
 mod recovery;
+mod refused;
 mod replacements;
 mod replays;
 mod slice_counts;

@@ -105,6 +105,7 @@ fn planned(path: &Path, records: u64) -> (Ledger, Plan, BatchRecord) {
         reopen: None,
         planned_at: Timestamp(0),
         source_bytes: 0,
+        refused: Vec::new(),
     };
     ledger.begin("p", &plan).expect("it is begun");
     let record = BatchRecord {

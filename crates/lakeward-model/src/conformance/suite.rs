@@ -64,7 +64,7 @@ pub fn sample_batch(number: u64, files: usize, size: usize) -> Batch {
         let path = format!("stream=suite/hour={:02}/{id}-{index}.bin", index % 24);
         sample_file(&path, number.wrapping_mul(1_000_003) + index as u64, size)
     };
-    Batch { id, span, files: (0..files).map(file).collect() }
+    Batch { id, span, files: (0..files).map(file).collect(), columns: Arc::default() }
 }
 
 fn sample_file(path: &str, seed: u64, size: usize) -> DataFile {
@@ -163,7 +163,7 @@ async fn keeps_odd_names_apart(subject: &Subject) {
     let span = Span::new(Offset(9), Offset(10)).expect("not empty");
     let files =
         names.iter().zip(0..).map(|(name, seed)| sample_file(&format!("odd/{name}"), seed, 16)).collect();
-    let batch = Batch { id: sample_batch(9, 0, 0).id, span, files };
+    let batch = Batch { id: sample_batch(9, 0, 0).id, span, files, columns: Arc::default() };
     deliver(subject, &batch).await;
     assert_holds_exactly(subject, &[&batch]).await;
 }

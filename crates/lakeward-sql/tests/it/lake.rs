@@ -68,6 +68,7 @@ impl Lake {
             expected_bytes: 0,
             sql: None,
             seen: None,
+            refused: &[],
         };
         let block = RecordBlock { records, first: Offset(self.records), received_at: Timestamp(0) };
         let blocks = || std::iter::once(Ok::<_, Infallible>(block.clone()));

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use lakeward_connectors::destinations::lake::Lake;
 use lakeward_engine::PipelineStatus;
 
 use super::target::{Inspected, TargetArguments, unknown};
@@ -10,7 +9,7 @@ use crate::audit::{self, Audit as PipelineAudit};
 use crate::config::Config;
 use crate::exit::Code;
 use crate::terminal::{Output, count};
-use crate::wiring;
+use crate::wiring::Place;
 
 /// Prove that nothing was lost or doubled: every record is accounted for, and
 /// every file of the ledger lies in the lake with its rows, and no other.
@@ -52,10 +51,8 @@ pub(crate) async fn audit_all(
         if only.is_some_and(|only| only != spec.name) {
             continue;
         }
-        let lake =
-            wiring::lake_config(&config.firehose.buckets, &spec.destination).map_err(anyhow::Error::msg)?;
-        let lake = Lake::open(&lake)?;
-        audits.push(audit::audit(status, &spec, &lake, &batches).await?);
+        let place = Place::open(&config.firehose.buckets, &spec.destination).map_err(anyhow::Error::msg)?;
+        audits.push(audit::audit(status, &spec, &place, &batches).await?);
     }
     Ok(audits)
 }

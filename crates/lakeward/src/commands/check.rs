@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 
 use lakeward_connectors::catalogs::glue::Glue;
-use lakeward_connectors::destinations::lake::Lake;
 
-use crate::config::{CatalogConfig, Config, DestinationConfig, Problems};
+use crate::config::{CatalogConfig, Config, Problems};
 use crate::exit::Code;
 use crate::terminal::{self, Output};
-use crate::wiring;
+use crate::wiring::{self, Place};
 
 /// Check a configuration: all problems at once, each with its path.
 #[derive(Debug, clap::Args)]
@@ -40,16 +39,17 @@ impl Check {
         let mut probes = Vec::new();
         if self.connect {
             for pipeline in &config.pipelines {
-                let DestinationConfig::Lake(lake) = &pipeline.destination;
-                let lake = Lake::open(lake)?;
-                for probe in lake.probe().await {
+                let destination = serde_json::to_value(&pipeline.destination)?;
+                let place =
+                    Place::open(&config.firehose.buckets, &destination).map_err(anyhow::Error::msg)?;
+                let mut found = match &place.table {
+                    Some(table) => table.probe().await,
+                    None => Vec::new(),
+                };
+                found.extend(place.lake.probe().await);
+                for probe in found {
                     failed += u32::from(!probe.ok);
-                    table.add_row([
-                        &pipeline.name,
-                        &lake.to_string(),
-                        &probe.name.to_string(),
-                        &probe.message,
-                    ]);
+                    table.add_row([&pipeline.name, &place.name, &probe.name.to_string(), &probe.message]);
                     probes.push(serde_json::json!({
                         "pipeline": pipeline.name, "probe": probe.name, "ok": probe.ok, "message": probe.message,
                     }));

@@ -91,6 +91,10 @@ pub(crate) async fn tables(inspected: &Inspected, config: &Config) -> anyhow::Re
     let batches = inspected.batches().await?;
     let mut tables = Vec::new();
     for spec in inspected.pipelines(config).await? {
+        if spec.shape.table.is_some() {
+            // Its rows are in a warehouse, which has its own SQL.
+            continue;
+        }
         let lake =
             wiring::lake_config(&config.firehose.buckets, &spec.destination).map_err(anyhow::Error::msg)?;
         let here = Lake::open(&lake)?.to_string();

@@ -2,6 +2,7 @@
 //! crates take.
 
 mod check;
+mod destination;
 mod environment;
 mod output;
 mod pipeline;
@@ -25,8 +26,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit::{Code, coded};
 
+pub(crate) use destination::DestinationConfig;
 pub(crate) use output::{CompressionName, FormatName, OutputConfig};
-pub(crate) use pipeline::{CatalogConfig, DestinationConfig, PipelineConfig};
+pub(crate) use pipeline::{CatalogConfig, PipelineConfig};
 pub(crate) use source::SourceConfig;
 pub(crate) use stream::StreamConfig;
 

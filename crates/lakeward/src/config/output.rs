@@ -48,8 +48,9 @@ pub(crate) struct OutputConfig {
     /// Firehose's prefix language plus `!{event:<column>}`,
     /// `!{event:<time column>:<pattern>}` and, for records of files and exports,
     /// `!{source:file}`, `!{source:stem}` and `!{source:<part of its name>}`.
-    /// Default hourly by arrival.
-    pub(crate) path: String,
+    /// Default hourly by arrival; one file for each batch that is loaded into
+    /// a table.
+    pub(crate) path: Option<String>,
     /// Where quarantined records go. Default `quarantine/…` hourly by arrival.
     pub(crate) error_path: Option<String>,
     /// IANA time zone of the path's times. Default `UTC`.
@@ -64,7 +65,8 @@ pub(crate) struct OutputConfig {
     pub(crate) delimiter: Option<char>,
     /// CSV: when fields are quoted. Default `minimal`.
     pub(crate) quote: Option<CsvQuote>,
-    /// CSV: whether the first line names the columns. Default true.
+    /// CSV: whether the first line names the columns. Default true, but never
+    /// for a table.
     pub(crate) header: Option<bool>,
     /// CSV: what stands for a missing value. Default nothing.
     pub(crate) null: Option<String>,
@@ -78,7 +80,7 @@ impl Default for OutputConfig {
         Self {
             format: FormatName::Parquet,
             compression: None,
-            path: shape.path,
+            path: None,
             error_path: shape.error_path,
             time_zone: shape.time_zone,
             row_group_rows: None,
@@ -94,11 +96,13 @@ impl Default for OutputConfig {
 }
 
 impl OutputConfig {
-    /// The part of the shape that is said here.
-    pub(crate) fn shape(&self) -> Shape {
+    /// The part of the shape that is said here, for files that are loaded into
+    /// a table, or lie in a lake.
+    pub(crate) fn shape(&self, is_table: bool) -> Shape {
+        let usual = if is_table { String::new() } else { Shape::default().path };
         Shape {
-            output: self.output(),
-            path: self.path.clone(),
+            output: self.output(is_table),
+            path: self.path.clone().unwrap_or(usual),
             error_path: self.error_path.clone(),
             time_zone: self.time_zone.clone(),
             naming: Naming::Batch,
@@ -106,7 +110,7 @@ impl OutputConfig {
         }
     }
 
-    fn output(&self) -> Output {
+    fn output(&self, is_table: bool) -> Output {
         let file = match self.compression {
             None | Some(CompressionName::None) => FileCompression::None,
             Some(CompressionName::Gzip) => FileCompression::Gzip,
@@ -122,7 +126,7 @@ impl OutputConfig {
                     compression: file,
                     delimiter: self.delimiter.unwrap_or(default.delimiter),
                     quote: self.quote.unwrap_or(default.quote),
-                    header: self.header.unwrap_or(default.header),
+                    header: self.header.unwrap_or(default.header && !is_table),
                     null: self.null.clone().unwrap_or(default.null),
                 })
             }

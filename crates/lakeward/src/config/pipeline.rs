@@ -6,7 +6,6 @@ use std::time::Duration;
 use lakeward_columnar::shape::{Processing, Shape};
 use lakeward_columnar::table;
 use lakeward_connectors::catalogs::glue::GlueConfig;
-use lakeward_connectors::destinations::lake::LakeConfig;
 use lakeward_connectors::functions::FunctionConfig;
 use lakeward_engine::{BatchLimits, PipelineSpec};
 use lakeward_model::{StreamName, TableSchema, units};
@@ -14,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Problem;
+use super::destination::DestinationConfig;
 use super::output::OutputConfig;
 use super::shaping::{self, DedupConfig, SchemaConfig, SplitConfig, SqlConfig};
 use super::sql;
@@ -97,14 +97,6 @@ impl Default for BatchConfig {
     }
 }
 
-/// Where the files go.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub(crate) enum DestinationConfig {
-    /// A folder or an object store.
-    Lake(LakeConfig),
-}
-
 /// Where tables are registered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -163,15 +155,15 @@ impl PipelineConfig {
                 problems.push(Problem::new(format!("{path}.catalog"), error.to_string()));
             }
         }
-        let DestinationConfig::Lake(lake) = &self.destination;
-        if let Err(error) = lake.check() {
-            problems.push(Problem::new(format!("{path}.destination"), error.to_string()));
+        if let Some(problem) = self.destination.problem() {
+            problems.push(Problem::new(format!("{path}.destination"), problem));
         }
         problems
     }
 
     /// What decides how a batch looks.
     pub(crate) fn shape(&self) -> Shape {
+        let table = self.destination.table_files();
         Shape {
             processing: Processing {
                 decompress: self.decompress.is_some(),
@@ -187,14 +179,14 @@ impl PipelineConfig {
             on_mismatch: self.schema.on_mismatch,
             dedup: self.dedup.as_ref().map(DedupConfig::dedup),
             lineage: self.lineage,
-            ..self.output.shape()
+            table,
+            ..self.output.shape(table.is_some())
         }
     }
 
     /// Reads the files that it names, which lie below `folder`.
     pub(super) fn resolve_in(&mut self, folder: &Path) -> Result<(), Problem> {
-        let DestinationConfig::Lake(lake) = &mut self.destination;
-        lake.resolve_in(folder);
+        self.destination.resolve_in(folder);
         if let Some(function) = &mut self.lambda {
             function.resolve_in(folder);
         }

@@ -87,6 +87,7 @@ fn built(shape: &Shape, given: &[Vec<Given>], outcome: impl Fn(&[u8]) -> Outcome
         expected_bytes: 0,
         sql: None,
         seen: Some((&seen, 7)),
+        refused: &[],
     };
     let read = || blocks.clone().into_iter().map(Ok::<_, Infallible>);
     build(&input, read(), &mut outcomes, read).expect("it is built")

@@ -61,7 +61,7 @@ impl Convert {
         let config = OutputConfig {
             format: self.format,
             compression: self.compression,
-            path: self.path.clone(),
+            path: Some(self.path.clone()),
             error_path: Some(self.error_path.clone()),
             ..OutputConfig::default()
         };
@@ -72,7 +72,7 @@ impl Convert {
                 format!("--{}: {}", problem.path.trim_start_matches('.'), problem.problem),
             ));
         }
-        let shape = config.shape();
+        let shape = config.shape(false);
         let clock = Stopwatch::start();
         let size: u64 = self.files.iter().map(|file| file.metadata().map_or(0, |meta| meta.len())).sum();
         let progress = out.progress(size, "converting");
@@ -167,6 +167,7 @@ impl Job<'_> {
             expected_bytes: self.batch_bytes.min(place.records()),
             sql: None,
             seen: None,
+            refused: &[],
         };
         let blocks = std::iter::from_fn(|| lines.next_block(until).transpose())
             .inspect(|block| self.progress.inc(block.as_ref().map_or(0, |b| b.records.data.len() as u64)));

@@ -126,6 +126,10 @@ impl Ddl {
     }
 
     fn table(&self, config: &Config, spec: &PipelineSpec, schema: &TableSchema) -> anyhow::Result<Table> {
+        if spec.shape.table.is_some() {
+            let problem = format!("the rows of pipeline {} are in a table already", spec.name);
+            return Err(coded(Code::Usage, problem));
+        }
         let lake = wiring::lake_config(&config.firehose.buckets, &spec.destination)
             .map_err(|problem| coded(Code::Configuration, problem))?;
         let description = describe(&spec.name, &address(&lake.url), &spec.shape, schema)

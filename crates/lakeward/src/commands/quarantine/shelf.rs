@@ -12,7 +12,7 @@ use crate::commands::target::{Inspected, unknown};
 use crate::config::Config;
 use crate::exit::{Code, coded};
 use crate::quarantine::{self, Record};
-use crate::wiring;
+use crate::wiring::Place;
 
 /// Batches whose files are fetched at the same time.
 const BATCHES_AT_ONCE: usize = 4;
@@ -66,10 +66,8 @@ impl Shelf {
                 continue;
             }
             let Some(spec) = specs.iter().find(|spec| spec.name == status.pipeline) else { continue };
-            let lake = wiring::lake_config(&config.firehose.buckets, &spec.destination)
-                .map_err(anyhow::Error::msg)?;
-            let lake = Lake::open(&lake)?;
-            let here = lake.to_string();
+            let Place { name: here, lake, .. } =
+                Place::open(&config.firehose.buckets, &spec.destination).map_err(anyhow::Error::msg)?;
             let its = |batch: &&BatchRecord| {
                 batch.pipeline == status.pipeline && batch.incarnation == status.incarnation
             };
