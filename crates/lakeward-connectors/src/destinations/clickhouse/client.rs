@@ -183,7 +183,9 @@ impl Client {
         let error = error.without_url();
         if error.is_timeout() && !is_connect {
             let seconds = self.timeout.as_secs_f32();
-            return Refusal::unknown(format!("no answer from {host} within {seconds}s; it may still be done"));
+            return Refusal::unknown(format!(
+                "no answer from {host} within {seconds}s; it may still be done"
+            ));
         }
         let message = self.hidden(&format!("{host} cannot be reached: {}", innermost(&error)));
         Refusal {
@@ -352,8 +354,13 @@ mod tests {
 
     #[test]
     fn what_exactly_once_rests_on_is_never_left_out() {
-        for setting in ["insert_deduplication_token", "insert_deduplicate", "input_format_skip_unknown_fields"] {
-            assert!(!may_be_left_out(setting, Some(115)) && !may_be_left_out(setting, Some(452)), "{setting}");
+        for setting in
+            ["insert_deduplication_token", "insert_deduplicate", "input_format_skip_unknown_fields"]
+        {
+            assert!(
+                !may_be_left_out(setting, Some(115)) && !may_be_left_out(setting, Some(452)),
+                "{setting}"
+            );
         }
         assert!(!may_be_left_out("async_insert", Some(452)));
         assert!(may_be_left_out("async_insert", Some(115)));

@@ -291,8 +291,10 @@ impl ClickHouseConfig {
 
 impl AutoCreate {
     fn check(&self) -> Result<(), ClickHouseConfigError> {
-        let is_replacing =
-            matches!(self.engine, TableEngine::ReplacingMergeTree | TableEngine::ReplicatedReplacingMergeTree);
+        let is_replacing = matches!(
+            self.engine,
+            TableEngine::ReplacingMergeTree | TableEngine::ReplicatedReplacingMergeTree
+        );
         if self.version.is_some() && !is_replacing {
             return Err(wrong("auto_create.version", "only with a replacing engine"));
         }

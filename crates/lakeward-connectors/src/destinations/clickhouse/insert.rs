@@ -52,7 +52,9 @@ impl Loading {
         let values = values.collect::<Vec<_>>().join(", ");
         let structure = quote::literal(&self.structure);
         let filter = filter.map(|filter| format!(" WHERE {filter}")).unwrap_or_default();
-        format!("INSERT INTO {table} ({names}) SELECT {values} FROM input({structure}){filter} FORMAT {format}")
+        format!(
+            "INSERT INTO {table} ({names}) SELECT {values} FROM input({structure}){filter} FORMAT {format}"
+        )
     }
 }
 
@@ -122,13 +124,15 @@ mod tests {
             Column { name: "id".into(), ty: ColumnType::Int64 },
             Column { name: "a'b".into(), ty: ColumnType::Utf8 },
         );
-        let exact = Loading::new(&[(&id, Fit::Exact), (&name, Fit::Exact)], Format::Parquet).expect("a format");
+        let exact =
+            Loading::new(&[(&id, Fit::Exact), (&name, Fit::Exact)], Format::Parquet).expect("a format");
         assert_eq!(exact.sql("`d`.`t`", None), "INSERT INTO `d`.`t` (`id`, `a'b`) FORMAT Parquet");
         assert_eq!(
             exact.sql("t", Some("x")),
             r"INSERT INTO t (`id`, `a'b`) SELECT `id`, `a'b` FROM input('`id` Nullable(Int64), `a\'b` Nullable(String)') WHERE x FORMAT Parquet"
         );
-        let cast = Loading::new(&[(&id, Fit::Cast("toInt8(`id`)".into()))], Format::Ndjson).expect("a format");
+        let cast =
+            Loading::new(&[(&id, Fit::Cast("toInt8(`id`)".into()))], Format::Ndjson).expect("a format");
         assert_eq!(
             cast.sql("t", None),
             "INSERT INTO t (`id`) SELECT toInt8(`id`) FROM input('`id` Nullable(Int64)') FORMAT JSONEachRow"

@@ -187,7 +187,8 @@ async fn views(client: &Client, table: &TableRow) -> Result<Vec<FoundView>, Refu
 /// The database and the table that a view's rows go to.
 fn target(view: &TableRow, database: &str, name: &str) -> (String, String) {
     let part = r"(`(?:[^`\\]|\\.)*`|[A-Za-z0-9_]+)";
-    let pattern = format!(r"^CREATE MATERIALIZED VIEW {part}(?:\.{part})?(?: UUID '[^']*')? TO {part}(?:\.{part})?");
+    let pattern =
+        format!(r"^CREATE MATERIALIZED VIEW {part}(?:\.{part})?(?: UUID '[^']*')? TO {part}(?:\.{part})?");
     let found = Regex::new(&pattern).ok().and_then(|pattern| pattern.captures(&view.create_table_query));
     let unquoted = |text: &str| match text.strip_prefix('`').and_then(|text| text.strip_suffix('`')) {
         Some(inside) => inside.replace("\\`", "`").replace("\\\\", "\\"),

@@ -135,7 +135,8 @@ impl Table for ClickHouse {
             batch: String,
             rows: u64,
         }
-        let Some(found) = inspect::table(&self.client, &self.config.database, &self.config.table).await? else {
+        let Some(found) = inspect::table(&self.client, &self.config.database, &self.config.table).await?
+        else {
             return Err(Failure::new(FailureKind::Refused, format!("the table {} is not there", self.table)));
         };
         // Rows that were replaced are no longer counted.
@@ -176,7 +177,8 @@ impl ClickHouse {
         }
         let refused = |message: String| Failure::new(FailureKind::Refused, message);
         let Some(create) = &self.config.auto_create else {
-            let example = statements::create(&self.table, &AutoCreate::default(), columns).unwrap_or_default();
+            let example =
+                statements::create(&self.table, &AutoCreate::default(), columns).unwrap_or_default();
             return Err(refused(format!(
                 "the table {} is not there: create it, or set auto_create. For these columns: {}",
                 self.table,
@@ -190,7 +192,10 @@ impl ClickHouse {
         self.run(&statement).await?;
         info!(table = self.table, "the table was made");
         inspect::table(&self.client, database, table).await?.ok_or_else(|| {
-            Failure::new(FailureKind::NotDone, format!("the table {} was made and is not there yet", self.table))
+            Failure::new(
+                FailureKind::NotDone,
+                format!("the table {} was made and is not there yet", self.table),
+            )
         })
     }
 

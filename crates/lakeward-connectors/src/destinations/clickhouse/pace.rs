@@ -31,7 +31,9 @@ impl Pace {
             }
             let made: u64 = self.made.iter().map(|(_, parts)| u64::from(*parts)).sum();
             match self.made.front() {
-                Some((oldest, _)) if made >= u64::from(self.per_minute) => sleep_until(*oldest + MINUTE).await,
+                Some((oldest, _)) if made >= u64::from(self.per_minute) => {
+                    sleep_until(*oldest + MINUTE).await
+                }
                 _ => return,
             }
         }

@@ -54,9 +54,14 @@ impl Refusal {
         let said = if said.is_empty() { String::new() } else { format!(": {said}") };
         let (kind, hint) = match status {
             401 | 403 => (FailureKind::Refused, " (check user and password, and what stands in between)"),
-            300..=399 => (FailureKind::Refused, " (redirections are not followed: give the last address in url)"),
+            300..=399 => {
+                (FailureKind::Refused, " (redirections are not followed: give the last address in url)")
+            }
             404 | 405 => (FailureKind::Refused, " (check url: it is no ClickHouse that answers there)"),
-            413 => (FailureKind::Refused, " (what stands in between takes no such large bodies: make batch.size smaller)"),
+            413 => (
+                FailureKind::Refused,
+                " (what stands in between takes no such large bodies: make batch.size smaller)",
+            ),
             // Nobody knows what stands in between did before it gave up.
             408 | 500..=599 => (FailureKind::Unknown, ""),
             _ => (FailureKind::from_http_status(status), ""),
@@ -68,10 +73,6 @@ impl Refusal {
     /// No answer: whether it was done is known to nobody.
     pub(super) fn unknown(message: String) -> Self {
         Self { code: None, message, kind: FailureKind::Unknown, retry_after: None }
-    }
-
-    pub(super) fn refused(message: String) -> Self {
-        Self { code: None, message, kind: FailureKind::Refused, retry_after: None }
     }
 
     pub(super) fn matter(&self) -> Matter {
@@ -112,9 +113,8 @@ fn kind_of(code: u32, said: &str) -> FailureKind {
         252 if is_partitions(said) => FailureKind::Refused,
         252 => FailureKind::NotDone,
         // While it is written, or by those who do it: some of it may be there.
-        3 | 107 | 159 | 209 | 210 | 216 | 236 | 241 | 243 | 279 | 285 | 286 | 319 | 394 | 425 | 499 | 735 | 999 => {
-            FailureKind::Unknown
-        }
+        3 | 107 | 159 | 209 | 210 | 216 | 236 | 241 | 243 | 279 | 285 | 286 | 319 | 394 | 425 | 499 | 735
+        | 999 => FailureKind::Unknown,
         _ if matter_of(code) != Matter::Other => FailureKind::Refused,
         48 | 62 | 73 | 80 | 192..=194 | 291 | 497 | 516 => FailureKind::Refused,
         // Those that nobody has met: tried again, with pauses.
@@ -125,8 +125,8 @@ fn kind_of(code: u32, said: &str) -> FailureKind {
 fn matter_of(code: u32) -> Matter {
     match code {
         // Values that cannot be read, converted or kept.
-        6 | 25 | 26 | 27 | 33 | 38 | 41 | 53 | 69 | 70 | 72 | 117 | 130 | 131 | 190 | 321 | 349 | 376 | 395
-        | 407 | 441 | 467 | 469 | 675 | 676 | 691 => Matter::Data,
+        6 | 25 | 26 | 27 | 33 | 38 | 41 | 53 | 69 | 70 | 72 | 117 | 130 | 131 | 190 | 321 | 349 | 376
+        | 395 | 407 | 441 | 467 | 469 | 675 | 676 | 691 => Matter::Data,
         // Columns, tables, databases, rights.
         8 | 10 | 16 | 20 | 36 | 43 | 44 | 46 | 47 | 50 | 60 | 63 | 81 | 218 | 497 => Matter::Table,
         115 | 452 => Matter::Setting,
@@ -160,7 +160,9 @@ fn short(said: &str) -> String {
     let cut = line.find(": while executing 'FUNCTION");
     let end = line.find(" (version ");
     let line = match (cut, line.rfind(". (")) {
-        (Some(cut), Some(name)) if name > cut => format!("{}{}", &line[..cut], &line[name..end.unwrap_or(line.len()).max(name)]),
+        (Some(cut), Some(name)) if name > cut => {
+            format!("{}{}", &line[..cut], &line[name..end.unwrap_or(line.len()).max(name)])
+        }
         _ => line[..end.unwrap_or(line.len())].to_string(),
     };
     line.chars().take(500).collect()

@@ -3,8 +3,8 @@
 
 use lakeward_model::{Column, Format};
 
-use super::inspect::{Found, FoundColumn, window_setting};
 use super::insert::Loading;
+use super::inspect::{Found, FoundColumn, window_setting};
 use super::types::{self, Fit};
 use super::{BATCH_COLUMN, ROW_COLUMN, WINDOW, quote, statements};
 
@@ -232,7 +232,13 @@ mod tests {
             assert_eq!((seen.problems.len(), seen.loading.is_some()), (problems, loads), "{seen:?}");
         };
         check(column("id", ColumnType::Int64), false, &[], 0, true);
-        check(column("new", ColumnType::Utf8), false, &["ADD COLUMN IF NOT EXISTS `new` Nullable(String)"], 0, false);
+        check(
+            column("new", ColumnType::Utf8),
+            false,
+            &["ADD COLUMN IF NOT EXISTS `new` Nullable(String)"],
+            0,
+            false,
+        );
         check(column("n", ColumnType::Float64), false, &[], 0, true);
         check(column("n", ColumnType::Float64), true, &["MODIFY COLUMN `n` Float64"], 0, false);
         check(column("key", ColumnType::Float64), true, &[], 0, true);

@@ -37,7 +37,8 @@ pub(super) fn create(name: &str, create: &AutoCreate, columns: &[Column]) -> Res
         if columns.iter().any(|column| column.name == *part) { quote::name(part) } else { part.clone() }
     });
     let order = order.collect::<Vec<_>>().join(", ");
-    statement += &if order.is_empty() { String::from("\nORDER BY tuple()") } else { format!("\nORDER BY ({order})") };
+    statement +=
+        &if order.is_empty() { String::from("\nORDER BY tuple()") } else { format!("\nORDER BY ({order})") };
     if let Some(ttl) = &create.ttl {
         let (count, unit) = match (ttl.days, ttl.months) {
             (Some(days), _) => (days, "DAY"),
@@ -118,11 +119,7 @@ fn new_column(name: &str, ty: &ColumnType) -> String {
 
 /// What adds a column.
 pub(super) fn add_column(column: &Column) -> String {
-    format!(
-        "ADD COLUMN IF NOT EXISTS {} {}",
-        quote::name(&column.name),
-        new_column(&column.name, &column.ty)
-    )
+    format!("ADD COLUMN IF NOT EXISTS {} {}", quote::name(&column.name), new_column(&column.name, &column.ty))
 }
 
 /// What makes a column another type.
@@ -202,7 +199,10 @@ mod tests {
              TTL toDateTime(`at`) + INTERVAL 18 MONTH\nSETTINGS non_replicated_deduplication_window = 10000"
         );
         let plain = create("t", &AutoCreate::default(), &columns[..1]).expect("a statement");
-        assert!(plain.contains("`event_hash` Nullable(String)\n") && plain.contains("\nORDER BY tuple()\n"), "{plain}");
+        assert!(
+            plain.contains("`event_hash` Nullable(String)\n") && plain.contains("\nORDER BY tuple()\n"),
+            "{plain}"
+        );
         let sorted = AutoCreate { order_by: vec!["nope".into()], ..AutoCreate::default() };
         assert!(create("t", &sorted, &columns).expect_err("no such column").contains("nope"));
         let by = AutoCreate { order_by: vec!["cityHash64(event_hash)".into()], ..AutoCreate::default() };

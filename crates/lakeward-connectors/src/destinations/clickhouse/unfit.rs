@@ -2,6 +2,7 @@
 //! smaller parts of them, are inserted into something that has the table's
 //! columns and stores nothing.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -30,11 +31,21 @@ pub(super) struct Search {
     pub(super) is_all: bool,
 }
 
+/// Rows of a file that are still to be looked at.
+struct Part {
+    rows: Range<u64>,
+    /// Whether one of them is known to be unfit.
+    is_bad: bool,
+    /// Whether the part before it on the stack is its other half.
+    is_left: bool,
+}
+
 /// Something that takes what the table takes, and stores nothing.
 pub(super) struct Checker<'a> {
     client: &'a Client,
     loading: &'a Loading,
     cut: &'a CutRows,
+    of_user: &'a BTreeMap<String, String>,
     table: String,
     /// The session that the temporary table lives in.
     session: Option<String>,
@@ -47,21 +58,22 @@ impl<'a> Checker<'a> {
         client: &'a Client,
         loading: &'a Loading,
         cut: &'a CutRows,
-        table: &str,
-        found: &Found,
+        of_user: &'a BTreeMap<String, String>,
+        (table, found): (&str, &Found),
     ) -> Result<Self, Refusal> {
         let session = format!("lakeward-{}", ids::fresh());
         let sql = format!("CREATE TEMPORARY TABLE {CHECK} AS {table} ENGINE = Null");
         let request = Request { sql: &sql, session: Some(&session), ..Request::default() };
         match client.send(request).await {
-            Ok(_) => Ok(Self { client, loading, cut, table: CHECK.into(), session: Some(session) }),
+            Ok(_) => Ok(Self { client, loading, cut, of_user, table: CHECK.into(), session: Some(session) }),
             Err(refusal) if refusal.kind == FailureKind::Refused => {
                 let columns = found.columns.iter();
                 let columns = columns
                     .filter(|column| !matches!(column.default_kind.as_str(), "MATERIALIZED" | "ALIAS"))
                     .map(|column| format!("{} {}", quote::name(&column.name), column.ty));
                 let structure = quote::literal(&columns.collect::<Vec<_>>().join(", "));
-                Ok(Self { client, loading, cut, table: format!("FUNCTION null({structure})"), session: None })
+                let table = format!("FUNCTION null({structure})");
+                Ok(Self { client, loading, cut, of_user, table, session: None })
             }
             Err(refusal) => Err(refusal),
         }
@@ -79,9 +91,8 @@ impl<'a> Checker<'a> {
             }
             if file.rows >= SAMPLED_ROWS && self.is_hopeless(file).await? {
                 let message = self.of_row(file, 0).await?.unwrap_or_default();
-                search.rows.push(UnfitRow { file: *index, row: 0, message });
-                search.is_all = true;
-                return Ok(search);
+                self.close().await;
+                return Ok(Search { rows: vec![UnfitRow { file: *index, row: 0, message }], is_all: true });
             }
             self.bisect(*index, file, &mut search.rows).await?;
             looked += file.rows;
@@ -97,23 +108,32 @@ impl<'a> Checker<'a> {
     /// The file is known to be refused.
     async fn bisect(&self, index: usize, file: &DataFile, rows: &mut Vec<UnfitRow>) -> Result<(), Failure> {
         // The left half is looked at first: rows come in their order.
-        let mut parts = vec![(0..file.rows, true)];
-        while let Some((part, is_known)) = parts.pop() {
+        let mut parts = vec![Part { rows: 0..file.rows, is_bad: true, is_left: false }];
+        while let Some(Part { rows: part, is_bad, is_left }) = parts.pop() {
             if part.is_empty() || rows.len() > UNFIT_MAX {
                 continue;
             }
             if part.end - part.start == 1 {
-                if let Some(message) = self.of_row(file, part.start).await? {
-                    rows.push(UnfitRow { file: index, row: part.start, message });
+                match self.of_row(file, part.start).await? {
+                    Some(message) => rows.push(UnfitRow { file: index, row: part.start, message }),
+                    None => parts
+                        .iter_mut()
+                        .rev()
+                        .take(usize::from(is_left))
+                        .for_each(|right| right.is_bad = true),
                 }
                 continue;
             }
-            if !is_known && self.of(file, part.clone()).await?.is_none() {
+            if !is_bad && self.of(file, part.clone()).await?.is_none() {
+                // Then it is the right half.
+                if let Some(right) = parts.last_mut().filter(|_| is_left) {
+                    right.is_bad = true;
+                }
                 continue;
             }
             let middle = part.start + (part.end - part.start) / 2;
-            parts.push((middle..part.end, false));
-            parts.push((part.start..middle, false));
+            parts.push(Part { rows: middle..part.end, is_bad: false, is_left: false });
+            parts.push(Part { rows: part.start..middle, is_bad: false, is_left: true });
         }
         Ok(())
     }
@@ -144,10 +164,9 @@ impl<'a> Checker<'a> {
 
     /// What is wrong with the data of a file; `None` if nothing is.
     async fn refusal(&self, file: &DataFile, body: Bytes, rows: u64) -> Result<Option<Refusal>, Refusal> {
-        let none = std::collections::BTreeMap::new();
         let request = Request {
             sql: &self.loading.sql(&self.table, None),
-            settings: settings(rows.max(file.rows), None, &none),
+            settings: settings(rows.max(file.rows), None, self.of_user),
             session: self.session.as_deref(),
             body: Some(body),
             ..Request::default()
