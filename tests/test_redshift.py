@@ -276,3 +276,12 @@ def test_output_is_for_the_destination_to_say(redshift, tmp_path, table):
     spec = pipeline("events", redshift.destination(table, table), delimiter="~", format="csv")
     done = lakeward("check", "-c", config(tmp_path, [spec]), check=False)
     assert done.returncode == 78 and "output.delimiter" in done.stdout + done.stderr
+
+
+def test_fractions_change_a_column_of_integers(redshift, tmp_path, table):
+    with service(tmp_path, redshift.destination(table, table)) as running:
+        send(running, [{"n": 1}])
+        running.wait_until_delivered()
+        send(running, [{"n": 1.5, "Added": "x"}])
+        running.wait_until_delivered()
+    assert redshift.rows(f"SELECT n, added FROM {table} ORDER BY n") == [(1.0, None), (1.5, "x")]

@@ -1,5 +1,6 @@
 //! Where batches go to.
 
+pub mod clickhouse;
 pub mod lake;
 pub mod postgres;
 pub mod redshift;

@@ -4,6 +4,8 @@ mod amplitude;
 mod functions;
 mod glue;
 mod kinesis;
+mod livestream;
 mod local;
 mod objects;
+mod postgres;
 mod s3;

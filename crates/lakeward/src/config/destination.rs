@@ -5,6 +5,7 @@ use std::path::Path;
 use lakeward_columnar::shape::{
     CsvOptions, CsvQuote, FileCompression, Output, ParquetCompression, ParquetOptions, TableFiles,
 };
+use lakeward_connectors::destinations::clickhouse::ClickHouseConfig;
 use lakeward_connectors::destinations::lake::LakeConfig;
 use lakeward_connectors::destinations::postgres::PostgresConfig;
 use lakeward_connectors::destinations::redshift::RedshiftConfig;
@@ -18,6 +19,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) enum DestinationConfig {
     /// A folder or an object store.
     Lake(LakeConfig),
+    /// A table of ClickHouse.
+    Clickhouse(Box<ClickHouseConfig>),
     /// A table of a PostgreSQL database.
     Postgres(Box<PostgresConfig>),
     /// A table of an Amazon Redshift cluster or workgroup.
@@ -30,6 +33,7 @@ impl DestinationConfig {
     pub(crate) fn lake(&self) -> &LakeConfig {
         match self {
             Self::Lake(lake) => lake,
+            Self::Clickhouse(table) => &table.quarantine,
             Self::Postgres(postgres) => &postgres.quarantine,
             Self::Redshift(redshift) => &redshift.quarantine,
         }
@@ -39,6 +43,7 @@ impl DestinationConfig {
     pub(crate) fn table_files(&self) -> Option<TableFiles> {
         match self {
             Self::Lake(_) => None,
+            Self::Clickhouse(table) => Some(TableFiles { row_ids: table.lineage, rows_per_file: None }),
             Self::Postgres(postgres) => {
                 Some(TableFiles { row_ids: postgres.lineage, ..TableFiles::default() })
             }
@@ -51,7 +56,7 @@ impl DestinationConfig {
     /// How files are encoded, if that is for the destination to say.
     pub(super) fn output(&self) -> Option<Output> {
         let needs = match self {
-            Self::Lake(_) => return None,
+            Self::Lake(_) | Self::Clickhouse(_) => return None,
             Self::Postgres(postgres) => postgres.files(),
             Self::Redshift(redshift) => redshift.files(),
         };
@@ -75,6 +80,7 @@ impl DestinationConfig {
     pub(super) fn problem(&self) -> Option<String> {
         match self {
             Self::Lake(lake) => lake.check().err().map(|error| error.to_string()),
+            Self::Clickhouse(table) => table.check().err().map(|error| error.to_string()),
             Self::Postgres(postgres) => postgres.check().err().map(|error| error.to_string()),
             Self::Redshift(redshift) => redshift.check().err().map(|error| error.to_string()),
         }
@@ -84,6 +90,7 @@ impl DestinationConfig {
     pub(super) fn resolve_in(&mut self, folder: &Path) {
         match self {
             Self::Lake(lake) => lake.resolve_in(folder),
+            Self::Clickhouse(table) => table.resolve_in(folder),
             Self::Postgres(postgres) => postgres.resolve_in(folder),
             Self::Redshift(redshift) => redshift.resolve_in(folder),
         }

@@ -156,7 +156,9 @@ impl Table for PostgresTable {
                 return Ok(vec![true; files.len()]);
             }
             Err(Stop::Failed(failure)) => {
-                transaction.roll_back().await;
+                // The connection goes with it: another one may lead to another
+                // server, as when a replica has become the primary.
+                drop(transaction);
                 return Err(failure);
             }
             Err(Stop::Rows) => transaction.roll_back().await,

@@ -170,7 +170,9 @@ impl Table for RedshiftTable {
                 true
             }
             Err(Stop::Failed(failure)) => {
-                transaction.roll_back().await;
+                // The connection goes with it: another one may lead to another
+                // server, as when a replica has become the primary.
+                drop(transaction);
                 return Err(failure);
             }
             Err(Stop::Rows) => {

@@ -118,12 +118,14 @@ pub(crate) fn fit(
                 Dialect::Postgres => {
                     changes.push(format!("ALTER TABLE {table} ALTER COLUMN {quoted} TYPE {ty}"));
                 }
+                // No type is changed in place here. All of it is undone with
+                // the transaction.
                 Dialect::Redshift => {
-                    return Err(format!(
-                        "the column {quoted} holds integers and the batch has numbers with a fraction. \
-                         Redshift cannot change it in place: ALTER TABLE {table} ADD COLUMN {quoted}_new {ty}; \
-                         UPDATE {table} SET {quoted}_new = {quoted}; then drop the old one and rename"
-                    ));
+                    let wider = identifier(&format!("{name}_lakeward"));
+                    changes.push(format!("ALTER TABLE {table} ADD COLUMN {wider} {ty}"));
+                    changes.push(format!("UPDATE {table} SET {wider} = {quoted}"));
+                    changes.push(format!("ALTER TABLE {table} DROP COLUMN {quoted}"));
+                    changes.push(format!("ALTER TABLE {table} RENAME COLUMN {wider} TO {quoted}"));
                 }
             }
         }

@@ -183,7 +183,12 @@ impl Connection {
         let said = |error: SqlError| error.failure(self, "").message;
         let table = &self.ledger.table;
         if self.ledger.is_there(session).await.map_err(said)? {
-            self.may(session, table, &["SELECT", "INSERT"]).await?;
+            let rights: &[&str] = match self.access.dialect {
+                super::Dialect::Postgres => &["SELECT", "INSERT"],
+                // To lock it.
+                super::Dialect::Redshift => &["SELECT", "INSERT", "UPDATE"],
+            };
+            self.may(session, table, rights).await?;
             return Ok(format!("{table} is there, and may be read and written"));
         }
         let may = self.may_create(session, table).await.map_err(said)?;
