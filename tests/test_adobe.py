@@ -6,9 +6,11 @@ import datetime
 import decimal
 import json
 import random
+import socket
 import subprocess
 import sys
 import time
+import urllib.parse
 
 import pytest
 import yaml
@@ -245,6 +247,42 @@ def test_what_is_odd_is_kept_and_said(tmp_path):
         assert odd[0][:2] == (None, None), odd
         assert "soon" in odd[0][2], odd
         assert [path for path in (tmp_path / "lake/errors").rglob("*") if path.is_file()]
+
+
+def test_the_simulated_livestream_does_what_the_documentation_says():
+    with simulate() as livestream:
+        host, port = livestream.url.removeprefix("http://").split(":")
+        body = urllib.parse.urlencode({
+            "grant_type": "client_credentials", "client_id": "id", "client_secret": SECRET, "scope": "openid",
+        })
+        token = json.loads(livestream.request("POST", "/ims/token/v3", body.encode()))
+        assert token["token_type"] == "bearer" and token["expires_in"] == 86_400
+        good = {"Authorization": f"Bearer {token['access_token']}", "x-api-key": "id", "Accept-Encoding": "gzip"}
+
+        def status(path="1/stream/adobe-livestream-demo", method="GET", version="HTTP/1.1", **headers):
+            lines = [f"{name}: {value}" for name, value in {**good, **headers}.items() if value]
+            with socket.create_connection((host, int(port)), 10) as connection:
+                head = "\r\n".join([f"{method} /api/{path} {version}", f"host: {host}", *lines, "", ""])
+                connection.sendall(head.encode())
+                return int(connection.recv(4096).split()[1])
+
+        assert status() == 200
+        assert status(**{"Accept-Encoding": None}) == 406
+        assert status(Authorization="Bearer other") == 401
+        assert status(version="HTTP/1.0") == 505
+        assert status(method="DELETE") == 405
+        assert status("1/stream/adobe-livestream-other") == 404
+        assert status("2/stream/adobe-livestream-demo") == 424
+        for query in ("maxConnections=9", "reset=now", "smoothing=2", "smoothingBucketSize=7201", "other=1"):
+            assert status(f"1/stream/adobe-livestream-demo?{query}") == 400, query
+        wait("the first connection is gone", lambda: not livestream.state()["connections"])
+        with socket.create_connection((host, int(port)), 10) as first:
+            lines = [f"{name}: {value}" for name, value in good.items()]
+            head = "\r\n".join(["GET /api/1/stream/adobe-livestream-demo HTTP/1.1", f"host: {host}", *lines, "", ""])
+            first.sendall(head.encode())
+            assert first.recv(4096).split()[1] == b"200"
+            assert status() == 409
+            assert status("1/stream/adobe-livestream-demo?maxConnections=2") == 409
 
 
 def test_a_wrong_secret_and_a_wrong_name_are_said(tmp_path):

@@ -190,9 +190,9 @@ def test_why_it_did_not_start_is_said(tmp_path):
         code, said = daemon.do("start")
         assert code == 69 and "listen" in said["error"], said
         daemon.do("status", check=3)
-    daemon.config.write_text("listen: nonsense\n")
+    daemon.config.write_text("nonsense: 1\n")
     code, said = daemon.do("start")
-    assert code == 78 and "listen" in said["error"], said
+    assert code == 78 and "nonsense" in said["error"], said
     # Where its pid file is cannot be known.
     daemon.do("status", check=4)
 
