@@ -86,11 +86,13 @@ enum Command {
     /// Be an upstream: seeded data and scripted misbehaviour, for trying a
     /// source without an account.
     Simulate(commands::simulate::Simulate),
+    /// Be an AWS Lambda function: take the objects that events tell of.
+    Lambda(Box<commands::lambda::Lambda>),
 }
 
 fn main() -> ExitCode {
     abort_on_panic();
-    let mut arguments = Arguments::parse();
+    let mut arguments = Arguments::parse_from(arguments());
     if let Command::Daemon(daemon) = &mut arguments.command {
         daemon.prepare();
     }
@@ -143,7 +145,17 @@ async fn run(command: Command, out: &terminal::Output) -> anyhow::Result<exit::C
         Command::Ddl(ddl) => ddl.run(out).await,
         Command::Schema(schema) => schema.run(out).await,
         Command::Simulate(simulate) => Box::pin(simulate.run(out)).await,
+        Command::Lambda(lambda) => Box::pin(lambda.run(out)).await,
     }
+}
+
+/// The command line. A Lambda sandbox starts the program without any.
+fn arguments() -> Vec<std::ffi::OsString> {
+    let mut given: Vec<_> = std::env::args_os().collect();
+    if given.len() == 1 && std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some() {
+        given.push("lambda".into());
+    }
+    given
 }
 
 /// A broken invariant ends the process, whichever thread finds it: the next
@@ -173,6 +185,7 @@ fn default_log(command: &Command) -> &'static str {
     match command {
         Command::Run(_) | Command::Dev(_) | Command::Simulate(_) => "info",
         Command::Daemon(daemon) if daemon.is_service() => "info",
+        Command::Lambda(lambda) if !lambda.is_once() => "info",
         _ => "error",
     }
 }

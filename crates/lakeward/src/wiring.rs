@@ -7,8 +7,9 @@ use std::sync::Arc;
 use lakeward_columnar::shape::Lambda;
 use lakeward_columnar::transform::{Transform, TransformError};
 use lakeward_connectors::catalogs::glue::Glue;
+use lakeward_connectors::destinations::clickhouse;
 use lakeward_connectors::destinations::lake::{Lake, LakeConfig};
-use lakeward_connectors::destinations::warehouse::{Table, Warehouse};
+use lakeward_connectors::destinations::warehouse::{CutRows, Table, Warehouse};
 use lakeward_connectors::functions::{self, FunctionConfig};
 use lakeward_connectors::sources::adobe_livestream::AdobeLivestreamSource;
 use lakeward_connectors::sources::amplitude::AmplitudeSource;
@@ -95,7 +96,16 @@ impl Place {
 fn open_table(destination: &DestinationConfig) -> Result<Option<Arc<dyn Table>>, String> {
     match destination {
         DestinationConfig::Lake(_) => Ok(None),
+        DestinationConfig::Clickhouse(config) => {
+            let table = clickhouse::open(config, cut_rows()).map_err(|error| error.to_string())?;
+            Ok(Some(Arc::new(table)))
+        }
     }
+}
+
+/// How a table takes files apart.
+fn cut_rows() -> CutRows {
+    Arc::new(|file, rows| lakeward_columnar::cut::rows(file, rows).map_err(|error| error.to_string()))
 }
 
 /// Bucket naming rules (Amazon S3 user guide, "General purpose bucket naming
@@ -209,6 +219,17 @@ pub(crate) fn sliced(config: &Config, looks: bool) -> anyhow::Result<Vec<SlicedS
         }))
     };
     config.sources.iter().map(open).filter_map(Result::transpose).collect()
+}
+
+/// A source of objects for a process that has no state: what must lie on the
+/// disk while it is read lies in the system's folder for such files.
+pub(crate) fn objects(source: &SourceConfig) -> anyhow::Result<ObjectsSource> {
+    let SourceConfig::Objects(objects) = source else {
+        let message = format!("the source {} has no objects", source.name());
+        return Err(coded(Code::Configuration, message));
+    };
+    let spool = std::env::temp_dir().join("lakeward").join(&objects.name);
+    ObjectsSource::open(objects, &spool).map_err(|error| unusable(source, &error))
 }
 
 /// The folder for what a source keeps on the disk while it reads.

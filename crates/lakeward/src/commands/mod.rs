@@ -10,6 +10,7 @@ pub(crate) mod demo;
 pub(crate) mod dev;
 pub(crate) mod fsck;
 pub(crate) mod init;
+pub(crate) mod lambda;
 pub(crate) mod ls;
 pub(crate) mod pull;
 pub(crate) mod quarantine;

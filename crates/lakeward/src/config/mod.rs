@@ -20,7 +20,7 @@ use std::time::Duration;
 use lakeward_connectors::destinations::lake::LakeConfig;
 use lakeward_connectors::functions::FunctionConfig;
 use lakeward_model::units;
-use lakeward_server::{AuthConfig, LaunchDarklyConfig, ServerConfig, ServerLimits, TlsConfig};
+use lakeward_server::{AuthConfig, LaunchDarklyConfig, ServerConfig, ServerLimits, TlsConfig, XapiConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +56,8 @@ pub(crate) struct Config {
     pub(crate) kinesis: KinesisConfig,
     /// The door for LaunchDarkly's SDKs.
     pub(crate) launchdarkly: LaunchDarklyConfig,
+    /// The door for learning software: xAPI statements.
+    pub(crate) xapi: XapiConfig,
     /// How long a stop may take to deliver what is pending. What is not
     /// delivered by then stays in the journal. Default `30s`.
     #[serde(with = "units::duration")]
@@ -82,6 +84,7 @@ impl Default for Config {
             firehose: FirehoseConfig::default(),
             kinesis: KinesisConfig::default(),
             launchdarkly: LaunchDarklyConfig::default(),
+            xapi: XapiConfig::default(),
             drain_grace: Duration::from_secs(30),
             streams: Vec::new(),
             sources: Vec::new(),
@@ -331,6 +334,7 @@ impl Config {
                 shards: self.streams.iter().map(|stream| (stream.name.to_string(), stream.shards)).collect(),
             },
             launchdarkly: self.launchdarkly.clone(),
+            xapi: self.xapi.clone(),
             ..ServerConfig::default()
         }
     }

@@ -7,6 +7,7 @@
 mod adobe_livestream;
 mod amplitude;
 mod launchdarkly;
+mod xapi;
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -39,6 +40,9 @@ enum Template {
     /// that sends to Firehose) and the events of all its SDKs.
     #[command(name = "launchdarkly")]
     LaunchDarkly(launchdarkly::LaunchDarkly),
+    /// xAPI statements, above all those of OLI Torus: sent directly, or from its
+    /// bucket; a row each.
+    Xapi(xapi::Xapi),
 }
 
 impl Template {
@@ -48,6 +52,7 @@ impl Template {
             Self::AdobeLivestream(template) => template.file(),
             Self::Amplitude(template) => template.file(),
             Self::LaunchDarkly(template) => template.file(),
+            Self::Xapi(template) => template.file(),
         }
     }
 
@@ -57,6 +62,7 @@ impl Template {
             Self::AdobeLivestream(template) => template.text()?,
             Self::Amplitude(template) => template.text(),
             Self::LaunchDarkly(template) => template.text(),
+            Self::Xapi(template) => template.text(),
         })
     }
 
@@ -66,6 +72,7 @@ impl Template {
             Self::AdobeLivestream(_) => adobe_livestream::HINTS,
             Self::Amplitude(_) => amplitude::HINTS,
             Self::LaunchDarkly(_) => launchdarkly::HINTS,
+            Self::Xapi(_) => xapi::HINTS,
         }
     }
 }
