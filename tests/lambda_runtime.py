@@ -29,6 +29,8 @@ class LambdaRuntime:
         self.events = queue.Queue()
         self.answers = {}
         self.answered = threading.Condition()
+        self.taking = threading.Lock()
+        self.generation = 0
         self.init_error = None
         self.number = 0
         self.process = None
@@ -52,12 +54,14 @@ class LambdaRuntime:
 
             def do_GET(self):
                 assert self.path == "/2018-06-01/runtime/invocation/next", self.path
-                got = None
-                while got is None and not runtime.stopped:
-                    try:
-                        got = runtime.events.get(timeout=0.1)
-                    except queue.Empty:
-                        continue
+                asker, got = runtime.generation, None
+                # Whoever asks may be dead by now: what it would get is for the next one.
+                while got is None and asker == runtime.generation:
+                    with runtime.taking:
+                        if asker == runtime.generation and not runtime.events.empty():
+                            got = runtime.events.get()
+                    if got is None:
+                        time.sleep(0.005)
                 if got is None:
                     self.close_connection = True
                     return
@@ -81,7 +85,6 @@ class LambdaRuntime:
                     runtime.answered.notify_all()
                 self.reply(202, b'{"status":"OK"}')
 
-        self.stopped = False
         class Server(ThreadingHTTPServer):
             def handle_error(self, request, client_address):
                 """A sandbox that is killed breaks its connection."""
@@ -132,10 +135,12 @@ class LambdaRuntime:
     def kill(self):
         self.process.kill()
         self.process.wait()
+        # Only now: before, it would ask again on another connection.
+        with self.taking:
+            self.generation += 1
         self.log.close()
 
     def stop(self):
-        self.stopped = True
         self.kill()
         self.server.shutdown()
         self.server.server_close()

@@ -1,6 +1,7 @@
 """xAPI statements: the door for learning software, the bucket of Torus, and the rows that come of both."""
 
 import base64
+import concurrent.futures
 import json
 import time
 import urllib.error
@@ -300,6 +301,21 @@ def test_ids(door, tmp_path):
     assert post(door, text(result={"success": True}))[1] == timed[0]
     assert len(lines(door, tmp_path)) == 5
     door.audit()
+
+
+def test_two_at_once_with_one_id(door, tmp_path):
+    """Of many that say different things one is stored, and the others hear of it; those that say the same are one."""
+    id = str(uuid.uuid4())
+
+    def at_once(bodies):
+        with concurrent.futures.ThreadPoolExecutor(len(bodies)) as pool:
+            put = lambda body: http("PUT", f"{door.url}/xAPI/statements?statementId={id}", body, JSON)[0]
+            return sorted(pool.map(put, bodies))
+
+    assert at_once([text(id=id, result={"response": str(n)}) for n in range(16)]) == [204] + [409] * 15
+    id = str(uuid.uuid4())
+    assert at_once([text(id=id)] * 16) == [204] * 16
+    assert len(lines(door, tmp_path)) == 2
 
 
 def test_what_is_refused(door, tmp_path):
