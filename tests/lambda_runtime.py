@@ -6,6 +6,8 @@ https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 import json
 import pathlib
 import queue
+import select
+import socket
 import subprocess
 import threading
 import time
@@ -30,7 +32,6 @@ class LambdaRuntime:
         self.answers = {}
         self.answered = threading.Condition()
         self.taking = threading.Lock()
-        self.generation = 0
         self.init_error = None
         self.number = 0
         self.process = None
@@ -52,13 +53,19 @@ class LambdaRuntime:
                 self.end_headers()
                 self.wfile.write(body)
 
+            def is_there(self):
+                try:
+                    return not select.select([self.connection], [], [], 0)[0] or self.connection.recv(1, socket.MSG_PEEK) != b""
+                except OSError:
+                    return False
+
             def do_GET(self):
                 assert self.path == "/2018-06-01/runtime/invocation/next", self.path
-                asker, got = runtime.generation, None
                 # Whoever asks may be dead by now: what it would get is for the next one.
-                while got is None and asker == runtime.generation:
+                got = None
+                while got is None and self.is_there():
                     with runtime.taking:
-                        if asker == runtime.generation and not runtime.events.empty():
+                        if not runtime.events.empty() and self.is_there():
                             got = runtime.events.get()
                     if got is None:
                         time.sleep(0.005)
@@ -135,9 +142,6 @@ class LambdaRuntime:
     def kill(self):
         self.process.kill()
         self.process.wait()
-        # Only now: before, it would ask again on another connection.
-        with self.taking:
-            self.generation += 1
         self.log.close()
 
     def stop(self):
