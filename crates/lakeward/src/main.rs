@@ -47,6 +47,8 @@ enum Command {
     Dev(commands::dev::Dev),
     /// Serve as a configuration file says.
     Run(commands::run::Run),
+    /// Run instances of the service in the background.
+    Daemon(commands::daemon::Daemon),
     /// Convert local JSON files to partitioned Parquet (or NDJSON, CSV),
     /// without any service.
     Convert(commands::convert::Convert),
@@ -90,7 +92,10 @@ enum Command {
 
 fn main() -> ExitCode {
     abort_on_panic();
-    let arguments = Arguments::parse_from(arguments());
+    let mut arguments = Arguments::parse_from(arguments());
+    if let Command::Daemon(daemon) = &mut arguments.command {
+        daemon.prepare();
+    }
     let filter = arguments.log.as_deref();
     let log =
         terminal::log(log_to(&arguments.command), filter, default_log(&arguments.command), arguments.json);
@@ -123,6 +128,7 @@ async fn run(command: Command, out: &terminal::Output) -> anyhow::Result<exit::C
         Command::Demo(demo) => demo.run(out).await,
         Command::Dev(dev) => dev.run(out).await,
         Command::Run(run) => run.run(out).await,
+        Command::Daemon(daemon) => Box::pin(daemon.run(out)).await,
         Command::Convert(convert) => convert.run(out),
         Command::Init(init) => init.run(out),
         Command::Check(check) => Box::pin(check.run(out)).await,
@@ -169,6 +175,7 @@ fn log_to(command: &Command) -> &terminal::LogTo {
     match command {
         Command::Pull(pull) => pull.log_to(),
         Command::Backfill(backfill) => backfill.log_to(),
+        Command::Daemon(daemon) => daemon.log_to(),
         _ => &terminal::LogTo::Stderr,
     }
 }
@@ -177,6 +184,7 @@ fn log_to(command: &Command) -> &terminal::LogTo {
 fn default_log(command: &Command) -> &'static str {
     match command {
         Command::Run(_) | Command::Dev(_) | Command::Simulate(_) => "info",
+        Command::Daemon(daemon) if daemon.is_service() => "info",
         Command::Lambda(lambda) if !lambda.is_once() => "info",
         _ => "error",
     }

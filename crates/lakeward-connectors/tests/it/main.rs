@@ -4,6 +4,7 @@ mod amplitude;
 mod functions;
 mod glue;
 mod kinesis;
+mod livestream;
 mod local;
 mod objects;
 mod s3;

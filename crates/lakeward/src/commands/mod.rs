@@ -4,6 +4,7 @@ pub(crate) mod audit;
 pub(crate) mod backfill;
 pub(crate) mod check;
 pub(crate) mod convert;
+pub(crate) mod daemon;
 pub(crate) mod ddl;
 pub(crate) mod demo;
 pub(crate) mod dev;

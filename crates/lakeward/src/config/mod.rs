@@ -217,13 +217,28 @@ impl Config {
     /// # Errors
     /// The file cannot be read, or [`Problems`]: all of them at once.
     pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
+        Self::read_in(file, environment::of_process)
+    }
+
+    /// The same for one of several instances, whose name is `${INSTANCE}`.
+    ///
+    /// # Errors
+    /// As for [`Self::read`].
+    pub(crate) fn read_as(file: &Path, instance: &str) -> anyhow::Result<Self> {
+        Self::read_in(file, |name| match name {
+            "INSTANCE" => Some(instance.to_string()),
+            other => environment::of_process(other),
+        })
+    }
+
+    fn read_in(file: &Path, environment: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(file).map_err(|error| {
             let message =
                 format!("cannot read {}: {error}; `lakeward init` writes a starter", file.display());
             coded(Code::Configuration, message)
         })?;
         let folder = file.parent().unwrap_or(Path::new("."));
-        let mut config = Self::parse(&text, folder, environment::of_process)
+        let mut config = Self::parse(&text, folder, environment)
             .map_err(|problems| Problems { file: file.to_path_buf(), problems })?;
         config.state = folder.join(&config.state);
         config.firehose.buckets.resolve_in(folder);
