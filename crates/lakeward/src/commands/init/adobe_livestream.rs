@@ -87,7 +87,10 @@ impl AdobeLivestream {
         let format = self.format.unwrap_or(default);
         let livestream = self.livestream.clone().or_else(|| settings.livestream.clone());
         let smoothing = match (settings.smoothing, settings.smoothing_bucket_size) {
-            (false, _) => "    # Spreads peaks over time:\n    # smoothing: true\n    # smoothing_bucket_size: 270".into(),
+            (false, _) => {
+                "    # Spreads peaks over time:\n    # smoothing: true\n    # smoothing_bucket_size: 270"
+                    .into()
+            }
             (true, None) => "    smoothing: true".into(),
             (true, Some(seconds)) => {
                 format!("    smoothing: true\n    smoothing_bucket_size: {seconds}")
@@ -102,7 +105,8 @@ impl AdobeLivestream {
             None => "{ size: 128MiB, age: 5m }".into(),
         };
         let bucket = settings.bucket.as_ref().map_or("./lake".into(), |bucket| format!("\"s3://{bucket}/\""));
-        let region = settings.region.as_ref().map_or("# region: eu-west-1".into(), |r| format!("region: {r}"));
+        let region =
+            settings.region.as_ref().map_or("# region: eu-west-1".into(), |r| format!("region: {r}"));
         let base = settings.base_path.clone().unwrap_or_else(|| "ToIngest/".into());
         let text = TEMPLATE
             .replace("<imported>\n", &settings.report())
@@ -159,7 +163,8 @@ mod tests {
             assert_eq!(config["sources"][0]["stream"], config["pipelines"][0]["stream"]);
             let left = text.replace("<Bot>", "");
             assert!(!left.contains("<k") && !left.lines().any(|l| l.trim().starts_with('<')), "{text}");
-            crate::wiring::compile_sql(config["pipelines"][0]["sql"].as_str().unwrap()).expect("the SQL is sound");
+            crate::wiring::compile_sql(config["pipelines"][0]["sql"].as_str().unwrap())
+                .expect("the SQL is sound");
         }
     }
 
@@ -221,6 +226,9 @@ mod tests {
         let odd = r#"{"api_key": "a\"\nlisten: 0.0.0.0:1", "maxConnections": 99, "BATCH_RECORDS": -1}"#;
         std::fs::write(folder.path().join("config_admin.json"), odd).unwrap();
         let config = parsed(&template(None, Some(folder.path())).text().unwrap());
-        assert_eq!((&config["sources"][0]["client_id"], &config["sources"][0]["max_connections"]), (&"k3y".into(), &1.into()));
+        assert_eq!(
+            (&config["sources"][0]["client_id"], &config["sources"][0]["max_connections"]),
+            (&"k3y".into(), &1.into())
+        );
     }
 }

@@ -72,16 +72,19 @@ impl Imported {
         let number = text.as_deref().and_then(|text| text.parse::<u64>().ok());
         match key {
             "maxConnections" => {
-                self.max_connections = number.and_then(|n| u8::try_from(n).ok()).filter(|n| (1..=8).contains(n));
+                self.max_connections =
+                    number.and_then(|n| u8::try_from(n).ok()).filter(|n| (1..=8).contains(n));
                 self.max_connections.map_or_else(odd, |_| taken("max_connections"))
             }
             "reset" if matches!(text.as_deref(), Some("smallest" | "earliest")) => {
                 self.from_oldest = true;
                 taken("reset, and used for the first connection only")
             }
-            "reset" => "is left out: asking for the newest at every connection loses what came between two of \
+            "reset" => {
+                "is left out: asking for the newest at every connection loses what came between two of \
                         them. Without it the first connection goes on where the old client was cut off"
-                .into(),
+                    .into()
+            }
             "smoothing" => {
                 self.smoothing = matches!(text.as_deref(), Some("1" | "true"));
                 taken("smoothing")
@@ -93,11 +96,13 @@ impl Imported {
             }
             "BATCH_RECORDS" => {
                 self.records = number.filter(|n| *n > 0);
-                self.records.map_or_else(odd, |_| taken("batch.records, times BATCH_FILES: one batch, one COPY"))
+                self.records
+                    .map_or_else(odd, |_| taken("batch.records, times BATCH_FILES: one batch, one COPY"))
             }
             "BATCH_FILES" => {
                 self.files = number.filter(|n| *n > 0);
-                self.files.map_or_else(odd, |_| taken("batch.records, times BATCH_RECORDS: one batch, one COPY"))
+                self.files
+                    .map_or_else(odd, |_| taken("batch.records, times BATCH_RECORDS: one batch, one COPY"))
             }
             "S3_bucket_name" => {
                 self.bucket = text;
@@ -108,7 +113,8 @@ impl Imported {
                 self.region.as_ref().map_or_else(odd, |_| taken("destination.region"))
             }
             "S3_base_path" => {
-                let path = text.map(|path| path.trim_matches('/').to_string()).filter(|path| !path.is_empty());
+                let path =
+                    text.map(|path| path.trim_matches('/').to_string()).filter(|path| !path.is_empty());
                 self.base_path = path.map(|path| format!("{path}/"));
                 taken("the beginning of output.path")
             }
@@ -157,11 +163,17 @@ fn unused(key: &str) -> &'static str {
     match key {
         "copy_command_approach" => "is obsolete: one COPY loads all files of a batch by their manifest",
         "Redshift_password" => "is not copied: keep passwords out of files, as ${REDSHIFT_PASSWORD}",
-        "Redshift_staging_table_name" | "Redshift_dbname" | "Redshift_host" | "Redshift_port" | "Redshift_user"
+        "Redshift_staging_table_name"
+        | "Redshift_dbname"
+        | "Redshift_host"
+        | "Redshift_port"
+        | "Redshift_user"
         | "IAM_Role" => "belongs to a destination of `type: redshift`, see docs/redshift.md",
         "Redshift_columns" => "is what the SQL below selects: name its columns so, or the table's like these",
         "secret" => "is not copied: give the client secret of the OAuth credential as ${ADOBE_CLIENT_SECRET}",
-        "org_id" | "tech_id" | "pathToKey" => "is obsolete: it belongs to JWT credentials, which ended in 2025",
+        "org_id" | "tech_id" | "pathToKey" => {
+            "is obsolete: it belongs to JWT credentials, which ended in 2025"
+        }
         "tokenEndpoint" => "is obsolete: tokens come from Adobe's /ims/token/v3, or set token_url",
         _ => "is not known",
     }
