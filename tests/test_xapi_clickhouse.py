@@ -15,7 +15,7 @@ from service import Service, lakeward
 from xapi_data import EXPECTED_RAW, KIND_COLUMNS, RAW_COLUMNS, STATEMENTS, assert_rows, event_hash, expected_of, init
 
 # How many statements come live and once more by a backfill.
-MANY = int(os.environ.get("LAKEWARD_XAPI_STATEMENTS", "20000"))
+MANY = int(os.environ.get("LAKEWARD_XAPI_STATEMENTS", "6000"))
 TABLES = ["raw_events", *(f"{kind}_events" for kind in KIND_COLUMNS)]
 
 
@@ -95,6 +95,13 @@ def counts(server, database, name):
     return server.value(f"SELECT concat(toString(count()), ' ', toString(uniqExact(event_hash))) FROM `{database}`.{name}")
 
 
+def assert_balanced(service):
+    """What became of every record. (`lakeward audit` cannot count by batch where rows replace others.)"""
+    for pipeline in service.pipelines():
+        ends = sum(pipeline[end] for end in ["delivered", "filtered", "duplicates", "quarantined", "pending"])
+        assert pipeline["received"] == ends and pipeline["quarantined"] == pipeline["pending"] == 0, pipeline
+
+
 def wait_for(condition, timeout=60):
     deadline = time.monotonic() + timeout
     while not condition():
@@ -120,7 +127,7 @@ def test_every_kind_live_and_backfilled(tmp_path, server, database):
         lakeward("pull", "torus", "--force", "--where", "section_id=145", "--from", "2025-05-21", "--to", "2025-05-22",
                  "-c", path, cwd=tmp_path)
         service.wait_until_delivered()
-        assert service.audit()["balanced"]
+        assert_balanced(service)
     assert_all_tables(server, database)
 
 
@@ -170,7 +177,6 @@ def test_lambda_and_the_service_make_one_table(s3, tmp_path, server, database):
     with Service.run(path) as service:
         wait_for(lambda: service.pipelines()[0]["received"] == len(STATEMENTS))
         service.wait_until_delivered()
-        service.audit()
     assert_all_tables(server, database, final=True)
     for name in TABLES:
         server.sql(f"OPTIMIZE TABLE `{database}`.{name} FINAL")
@@ -208,7 +214,7 @@ def test_many_live_and_the_same_range_backfilled(tmp_path, server, database):
         lakeward("pull", "torus", "--force", "--where", "section_id=145", "--from", "2025-05-21", "--to", "2025-05-22",
                  "-c", path, cwd=tmp_path, timeout=600)
         service.wait_until_delivered(300)
-        service.audit()
+        assert_balanced(service)
     assert counts(server, database, "raw_events").split() == [str(MANY)] * 2
     expected = {event_hash(line) for line in lines}
     with server.client() as client:

@@ -4,6 +4,11 @@
 /// type that it has for ever; and as JSON what real statements write in more
 /// than one way, so that it is never a mismatch.
 pub(super) const DECLARED: &[(&str, &str)] = &[
+    // Null for what is sent directly, and columns all the same.
+    ("_raw", "string"),
+    ("_file", "string"),
+    ("_etag", "string"),
+    ("_line", "int64"),
     ("id", "string"),
     ("timestamp", "timestamptz"),
     ("stored", "timestamptz"),
@@ -390,7 +395,7 @@ fn expression(name: &str) -> String {
         "hints_requested" => {
             let hints = ext("hints_requested");
             format!(
-                "CASE WHEN {hints} LIKE '[%' THEN coalesce(array_length(json_array({hints})), 0)\n    \
+                "CASE WHEN {hints} LIKE '[%' THEN coalesce(CAST(array_length(json_array({hints})) AS BIGINT), 0)\n    \
                  ELSE TRY_CAST({hints} AS BIGINT) END"
             )
         }
