@@ -123,6 +123,16 @@ def test_only_the_tables_that_are_asked_for(tmp_path):
     assert len(table(tmp_path / "lake", "video_events", ["event_hash"])) == 6
 
 
+def test_the_summary_has_the_numbers_of_all_kinds(tmp_path):
+    put_in_bucket(tmp_path, STATEMENTS)
+    done = lakeward("pull", "torus", "-c", in_folder(tmp_path), "--json", cwd=tmp_path)
+    pipelines = json.loads(done.stdout.splitlines()[-1])["pipelines"]
+    assert {name: numbers["rows"] for name, numbers in pipelines.items()} == {
+        "raw_events": 14, "video_events": 6, "activity_attempt_events": 1, "page_attempt_events": 1,
+        "page_viewed_events": 2, "part_attempt_events": 2,
+    }
+
+
 # What the system that this replaces does wrong (contract, sections 2.2 to 2.4)
 
 
@@ -197,7 +207,9 @@ def test_defect_a_bad_line_was_only_counted(tmp_path):
     """It lies in quarantine with its bytes; the other lines of its object are rows."""
     put_in_bucket(tmp_path, [STATEMENTS[0], b'{"actor": ', STATEMENTS[1]])
     path = in_folder(tmp_path, "--tables", "unified")
-    lakeward("pull", "torus", "-c", path, cwd=tmp_path)
+    pulled = lakeward("pull", "torus", "-c", path, "--json", cwd=tmp_path)
+    numbers = json.loads(pulled.stdout.splitlines()[-1])["pipelines"]["raw_events"]
+    assert (numbers["rows"], numbers["quarantined"]) == (2, 1), numbers
     assert len(table(tmp_path / "lake", "raw_events", ["event_hash"])) == 2
     listed = json.loads(lakeward("quarantine", "ls", "-c", path, "--json", cwd=tmp_path).stdout.splitlines()[-1])
     assert "json.syntax" in json.dumps(listed), listed
