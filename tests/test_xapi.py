@@ -2,6 +2,7 @@
 
 import base64
 import concurrent.futures
+import datetime
 import json
 import time
 import urllib.error
@@ -111,6 +112,16 @@ def test_live_statements_are_where_their_backfill_finds_them(tmp_path):
         wait_for(lambda: len(table(tmp_path / "lake", "raw_events", ["event_hash"])) == 4)
         service.wait_until_delivered()
         service.audit()
+
+
+def test_a_statement_without_a_time_has_that_of_its_arrival(tmp_path):
+    with Service.run(in_folder(tmp_path, "--tables", "unified")) as service:
+        sent = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        assert post(service, text(timestamp=None))[0] == 200
+        assert post(service, text(timestamp=None, stored="2026-03-01T05:06:07Z"))[0] == 200
+        service.wait_until_delivered()
+    stored, arrived = sorted(row["timestamp"] for row in table(tmp_path / "lake", "raw_events", ["timestamp"]))
+    assert stored == "2026-03-01T05:06:07Z" and sent <= arrived, (stored, arrived)
 
 
 def test_only_the_tables_that_are_asked_for(tmp_path):

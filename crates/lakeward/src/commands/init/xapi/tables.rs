@@ -351,7 +351,8 @@ fn expression(name: &str) -> String {
         "event_hash" => "sha256_hex(_raw)".into(),
         // Torus gives none; the same statement then has the same, for ever.
         "event_id" => "coalesce(id, sha256_hex(_raw))".into(),
-        "timestamp" => "coalesce(timestamp, stored)".into(),
+        // The last one as an LRS does it (part two of the specification, 2.4.7).
+        "timestamp" => "coalesce(timestamp, stored, now())".into(),
         "event_type" => {
             let kinds = ["video", "activity_attempt", "page_attempt", "part_attempt", "page_viewed"];
             let when = kinds.map(|kind| format!("\n    WHEN {} THEN '{kind}'", is(kind)));
