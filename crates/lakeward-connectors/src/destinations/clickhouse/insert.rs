@@ -77,11 +77,11 @@ pub(super) fn slice(partition_key: &str, slice: u32, slices: u32) -> String {
 /// What an insert is sent with. A file of `rows` is one block, so that each of
 /// its partitions is stored at once or not at all, and a second try is cut as
 /// the first.
-pub(super) fn settings<'a>(
+pub(super) fn settings(
     rows: u64,
     token: Option<String>,
-    of_user: &'a BTreeMap<String, String>,
-) -> Vec<(&'a str, String)> {
+    of_user: &BTreeMap<String, String>,
+) -> Vec<(&str, String)> {
     let block = rows.max(1).to_string();
     let mut all: Vec<(&str, String)> = [
         ("async_insert", "0"),

@@ -36,9 +36,12 @@ pub(super) fn create(name: &str, create: &AutoCreate, columns: &[Column]) -> Res
     let order = create.order_by.iter().map(|part| {
         if columns.iter().any(|column| column.name == *part) { quote::name(part) } else { part.clone() }
     });
-    let order = order.collect::<Vec<_>>().join(", ");
-    statement +=
-        &if order.is_empty() { String::from("\nORDER BY tuple()") } else { format!("\nORDER BY ({order})") };
+    let order: Vec<String> = order.collect();
+    statement += &match order.as_slice() {
+        [] => String::from("\nORDER BY tuple()"),
+        [one] => format!("\nORDER BY {one}"),
+        _ => format!("\nORDER BY ({})", order.join(", ")),
+    };
     if let Some(ttl) = &create.ttl {
         let (count, unit) = match (ttl.days, ttl.months) {
             (Some(days), _) => (days, "DAY"),
@@ -195,7 +198,7 @@ mod tests {
              `v` Int64,\n    `x` Nullable(Float64),\n    `_lakeward_batch` LowCardinality(String),\n    \
              `_lakeward_row` Int64 CODEC(Delta, ZSTD),\n    \
              INDEX `_lakeward_batch` `_lakeward_batch` TYPE bloom_filter GRANULARITY 1\n)\n\
-             ENGINE = ReplacingMergeTree(`v`)\nPARTITION BY toYYYYMM(`at`)\nORDER BY (`event_hash`)\n\
+             ENGINE = ReplacingMergeTree(`v`)\nPARTITION BY toYYYYMM(`at`)\nORDER BY `event_hash`\n\
              TTL toDateTime(`at`) + INTERVAL 18 MONTH\nSETTINGS non_replicated_deduplication_window = 10000"
         );
         let plain = create("t", &AutoCreate::default(), &columns[..1]).expect("a statement");
