@@ -228,11 +228,17 @@ def inflated(body, encoding):
     if encoding == "zstd":
         from backports import zstd
 
-        return zstd.decompress(body)
+        return zstd.decompress(body)  # all of its frames
     if encoding == "lz4":
         import lz4.frame
 
-        return lz4.frame.decompress(body)
+        # clickhouse-connect sends a frame for each block.
+        out = []
+        while body:
+            frame = lz4.frame.LZ4FrameDecompressor()
+            out.append(frame.decompress(body))
+            body = frame.unused_data
+        return b"".join(out)
     raise ValueError(f"Code: 1. DB::Exception: Unknown compression method {encoding}")
 
 
