@@ -101,6 +101,8 @@ pub(super) fn settings(
         ("max_insert_threads", "1"),
         ("max_partitions_per_insert_block", "0"),
         ("min_insert_block_size_bytes", "0"),
+        // Before 25.x the last digit of a float was a guess.
+        ("precise_float_parsing", "1"),
     ]
     .map(|(name, value)| (name, String::from(value)))
     .into();

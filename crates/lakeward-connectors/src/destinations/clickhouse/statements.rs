@@ -13,9 +13,7 @@ pub(super) fn create(name: &str, create: &AutoCreate, columns: &[Column]) -> Res
     let keys = key_columns(create, columns)?;
     let mut lines: Vec<String> = columns.iter().map(|column| definition(column, &keys)).collect();
     if columns.iter().any(|column| column.name == BATCH_COLUMN) {
-        // Looking for a batch then reads the parts that may have it.
-        let column = quote::name(BATCH_COLUMN);
-        lines.push(format!("INDEX {column} {column} TYPE bloom_filter GRANULARITY 1"));
+        lines.push(format!("INDEX {}", index_of_batches()));
     }
     let version = create.version.as_ref().map(|version| quote::name(version)).unwrap_or_default();
     let engine = match create.engine {
@@ -118,6 +116,17 @@ fn new_column(name: &str, ty: &ColumnType) -> String {
         ROW_COLUMN => String::from("Int64 CODEC(Delta, ZSTD)"),
         _ => types::type_of(ty),
     }
+}
+
+/// By it, looking for a batch reads only what may have it.
+fn index_of_batches() -> String {
+    let column = quote::name(BATCH_COLUMN);
+    format!("{column} {column} TYPE bloom_filter GRANULARITY 1")
+}
+
+/// What adds that index.
+pub(super) fn add_index() -> String {
+    format!("ADD INDEX IF NOT EXISTS {}", index_of_batches())
 }
 
 /// What adds a column.
