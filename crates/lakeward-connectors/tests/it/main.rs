@@ -5,6 +5,7 @@ mod clickhouse;
 mod functions;
 mod glue;
 mod kinesis;
+mod livestream;
 mod local;
 mod objects;
 mod s3;

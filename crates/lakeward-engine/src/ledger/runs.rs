@@ -40,7 +40,7 @@ pub struct RunRequest {
     pub again: bool,
     /// The pipeline whose files of these slices are replaced by what is taken
     /// again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub replace: Option<String>,
 }
 

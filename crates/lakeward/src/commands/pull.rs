@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lakeward_engine::{Asked, RunSliceState};
 use lakeward_model::clock::{Clock, Stopwatch, SystemClock};
 
 use super::backfill::plan::Look;
@@ -11,11 +12,10 @@ use crate::config::Config;
 use crate::exit::{Code, code_of, coded};
 use crate::service::Signals;
 use crate::sliced::Sliced;
-use crate::sliced::api::{RunSliceState, Wanted};
 use crate::sliced::follow::Ending;
 use crate::sliced::range::{NameArguments, RangeArguments};
 use crate::sliced::summary;
-use crate::sliced::take::{Asked, Status, Take, Taken, verdict};
+use crate::sliced::take::{Expected, Status, Take, Taken, verdict};
 use crate::terminal::{LogTo, Output, bytes, count, plural, seconds};
 
 /// Slices with trouble that are told one by one.
@@ -131,7 +131,7 @@ impl Pull {
         if self.dry_run {
             return Look { wanted: &wanted, pipeline: None, long: false }.show(&config, &source, out).await;
         }
-        if self.force && wanted.is_all() {
+        if self.force && wanted == Asked::default() {
             return Err(coded(
                 Code::Usage,
                 "--force takes everything in the range once more: say which (--date, --start and --end, --from and --to, --where, --prefix)",
@@ -162,8 +162,8 @@ pub(crate) async fn take_and_tell(
     let begun = Stopwatch::start();
     let mut signals = Signals::listen()?;
     let taken = take.run(&mut signals, out).await?;
-    let asked = asked(take.source, take.wanted, tells.skip_exit_code);
-    let (status, code) = verdict(&taken.run, &taken.ending, asked);
+    let expected = expected(take.source, take.wanted, tells.skip_exit_code);
+    let (status, code) = verdict(&taken.run, &taken.ending, expected);
     if !tells.quiet || code != Code::Done {
         for line in words(take, &taken, status, begun.elapsed()) {
             out.say(line);
@@ -174,9 +174,9 @@ pub(crate) async fn take_and_tell(
     Ok(code)
 }
 
-fn asked(source: &Sliced, wanted: &Wanted, skip: bool) -> Asked {
-    let beyond = wanted.to.is_some_and(|to| to.0 > SystemClock.now());
-    Asked { closed: wanted.to.is_some(), beyond: source.hourly && beyond, skip }
+fn expected(source: &Sliced, wanted: &Asked, skip: bool) -> Expected {
+    let beyond = wanted.to.is_some_and(|to| to > SystemClock.now());
+    Expected { closed: wanted.to.is_some(), beyond: source.hourly && beyond, skip }
 }
 
 impl TellArguments {
@@ -330,21 +330,18 @@ pub(crate) fn replaces(config: &Config, pipeline: &str) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sliced::api::tests::run_with;
     use crate::sliced::summary::Settled;
 
     fn taken(run: serde_json::Value, ending: Ending) -> Taken {
-        let mut value = serde_json::json!({ "id": "r", "source": "amp", "kind": "take", "state": "done" });
-        let (Some(all), serde_json::Value::Object(more)) = (value.as_object_mut(), run) else { panic!() };
-        all.extend(more);
-        let run = serde_json::from_value(value).unwrap();
-        Taken { run, ending, slices: Vec::new(), cut: false, settled: Settled::default() }
+        Taken { run: run_with(run), ending, slices: Vec::new(), cut: false, settled: Settled::default() }
     }
 
     #[test]
     fn people_read_what_came_of_it() {
         let config = Config::default();
         let source = Sliced { name: "amp".into(), kind: "amplitude", stream: "s".into(), hourly: true };
-        let wanted = Wanted::default();
+        let wanted = Asked::default();
         let take = Take {
             config: &config,
             source: &source,
@@ -356,7 +353,7 @@ mod tests {
         };
         let check = |run: serde_json::Value, ending: Ending, expect: &str| {
             let taken = taken(run, ending);
-            let (status, _) = verdict(&taken.run, &taken.ending, Asked::default());
+            let (status, _) = verdict(&taken.run, &taken.ending, Expected::default());
             let said = words(&take, &taken, status, Duration::from_secs(2)).join("\n");
             assert_eq!(said, expect);
         };

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use lakeward_engine::PipelineStatus;
+use lakeward_engine::{PipelineStatus, Run, RunKind, RunState};
 use lakeward_model::clock::Stopwatch;
 
-use super::api::{Run, RunKind, RunState};
+use super::api::word;
 use super::session::{Session, halted};
 use crate::remote;
 use crate::service::{Signals, Stopped};
@@ -55,18 +55,18 @@ pub(crate) async fn follow(
 ) -> anyhow::Result<(Run, Ending)> {
     let meter = Meter::new(&run, out);
     let mut pending = 0;
-    let mut mark = (run.mark(), pending);
+    let mut mark = (mark_of(&run), pending);
     let mut still = Stopwatch::start();
     let mut asked: Option<Stopwatch> = None;
     let mut ahead: Vec<_> = Vec::new();
     loop {
         meter.show(&run, pending);
         let waits = run.state == RunState::Done && until == Until::Delivered && !run.delivered;
-        if run.has_ended() && !waits {
+        if run.state.is_ended() && !waits {
             return Ok((run, Ending::Ended));
         }
         // What is replaced must be delivered before the run ends.
-        let replaces = run.replace.is_some() && run.state == RunState::Taking;
+        let replaces = run.asked.replace.is_some() && run.state == RunState::Taking;
         if waits || replaces {
             let pipelines = session.pipelines().await.unwrap_or_default();
             if let Some(problem) = halted(&pipelines) {
@@ -74,15 +74,15 @@ pub(crate) async fn follow(
             }
             pending = pipelines.iter().map(|pipeline: &PipelineStatus| pipeline.pending).sum();
         }
-        if (run.mark(), pending) != mark {
-            mark = (run.mark(), pending);
+        if (mark_of(&run), pending) != mark {
+            mark = (mark_of(&run), pending);
             still = Stopwatch::start();
         }
         // Whoever waits behind a longer run is not stuck as long as that moves.
         if run.state == RunState::Waiting && asked.is_none_or(|asked| asked.elapsed() > ASK_AHEAD_EVERY) {
             asked = Some(Stopwatch::start());
             let others = session.remote().runs(&run.source).await.unwrap_or_default();
-            let moving = others.iter().filter(|other| !other.has_ended()).map(Run::mark).collect();
+            let moving = others.iter().filter(|other| !other.state.is_ended()).map(mark_of).collect();
             if ahead != moving {
                 ahead = moving;
                 still = Stopwatch::start();
@@ -95,7 +95,7 @@ pub(crate) async fn follow(
             () = tokio::time::sleep(ASK_EVERY) => {}
             stopped = signals.next() => return Ok((run, Ending::Stopped(stopped))),
         }
-        match session.remote().run(&run.id).await {
+        match session.remote().run(run.id).await {
             Ok(next) => run = next,
             Err(error) if remote::is_gone(&error) && !session.is_own() => {
                 tokio::select! {
@@ -127,10 +127,10 @@ impl Meter {
     }
 
     fn show(&self, run: &Run, pending: u64) {
-        let what = match (run.state, run.kind) {
+        let what = match (run.state, run.asked.kind) {
             (RunState::Done, _) => "delivering",
             (RunState::Taking, RunKind::Count) => "counting",
-            (state, _) => state.word(),
+            (state, _) => word(state),
         };
         let rate =
             run.records.saturating_sub(self.before) as f64 / self.clock.elapsed().as_secs_f64().max(0.1);
@@ -153,6 +153,20 @@ impl Drop for Meter {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// What tells whether a run moves.
+fn mark_of(run: &Run) -> (RunState, [u64; 7]) {
+    let numbers = [
+        run.slices,
+        run.slices_done,
+        run.slices_empty,
+        run.slices_not_ready,
+        run.slices_set_aside,
+        run.records,
+        run.bytes,
+    ];
+    (run.state, numbers)
 }
 
 /// Slices of a run about which there is nothing more to do.

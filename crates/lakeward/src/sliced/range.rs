@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
-
-use super::api::Wanted;
+use lakeward_engine::Asked;
 
 /// Dates from one instant to another.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -86,7 +85,7 @@ impl Moment {
 
 impl FromToArguments {
     /// Their names' conditions and these dates.
-    pub(crate) fn wanted(&self, names: &NameArguments) -> Result<Wanted, String> {
+    pub(crate) fn wanted(&self, names: &NameArguments) -> Result<Asked, String> {
         let (from, to) = (self.from.map(|from| from.at), self.to.map(|to| to.at));
         wanted(from, to, names)
     }
@@ -97,7 +96,7 @@ impl RangeArguments {
     ///
     /// # Errors
     /// A range that ends before it begins, in words.
-    pub(crate) fn wanted(&self, names: &NameArguments, now: Timestamp) -> Result<Wanted, String> {
+    pub(crate) fn wanted(&self, names: &NameArguments, now: Timestamp) -> Result<Asked, String> {
         if let Some(date) = self.date {
             let next = date.tomorrow().map_err(|_| String::from("this is too far in the future"))?;
             return wanted(Some(midnight(date)?), Some(midnight(next)?), names);
@@ -115,7 +114,7 @@ impl RangeArguments {
     }
 }
 
-fn wanted(from: Option<Timestamp>, to: Option<Timestamp>, names: &NameArguments) -> Result<Wanted, String> {
+fn wanted(from: Option<Timestamp>, to: Option<Timestamp>, names: &NameArguments) -> Result<Asked, String> {
     if let (Some(from), Some(to)) = (from, to)
         && from >= to
     {
@@ -132,7 +131,8 @@ fn wanted(from: Option<Timestamp>, to: Option<Timestamp>, names: &NameArguments)
         }
     }
     let prefix = names.prefix.clone();
-    Ok(Wanted { from: from.map(Into::into), to: to.map(Into::into), prefix, captured })
+    let ours = |at: Timestamp| lakeward_model::Timestamp(at.as_microsecond());
+    Ok(Asked { from: from.map(ours), to: to.map(ours), prefix, captured })
 }
 
 fn midnight(date: Date) -> Result<Timestamp, String> {
@@ -214,7 +214,7 @@ mod tests {
         let range = RangeArguments::from_arg_matches(&matches).map_err(|error| error.to_string())?;
         let now = "2026-03-05T10:30:00Z".parse().unwrap();
         let wanted = range.wanted(&NameArguments::default(), now)?;
-        let text = |at: Option<super::super::instant::Instant>| {
+        let text = |at: Option<lakeward_model::Timestamp>| {
             at.map(|at| at.to_string().replace(":00Z", "")).unwrap_or_default()
         };
         Ok((text(wanted.from), text(wanted.to)))

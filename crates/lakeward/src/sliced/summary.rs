@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-use lakeward_engine::BatchRecord;
-use lakeward_model::Role;
+use lakeward_engine::{Asked, BatchRecord, RunSlice, RunSliceState};
+use lakeward_model::{Role, Timestamp};
 use serde::Serialize;
 
 use super::Sliced;
-use super::api::{RunSlice, RunSliceState, Wanted};
-use super::instant::Instant;
+use super::instant;
 use super::take::{Status, Taken};
 use crate::commands::target::Inspected;
 use crate::config::Config;
@@ -65,14 +64,13 @@ impl Settled {
         inspected: &Inspected,
         config: &Config,
         source: &Sliced,
-        began: Option<Instant>,
+        began: Timestamp,
     ) -> anyhow::Result<Self> {
         let mut settled = Self::default();
-        let Some(began) = began else { return Ok(settled) };
         let specs = inspected.pipelines(config).await?;
         for spec in source.pipelines(&specs) {
             settled.pipelines.entry(spec.name.clone()).or_default();
-            for batch in inspected.batches_of(&spec.name, began.0).await? {
+            for batch in inspected.batches_of(&spec.name, began).await? {
                 settled.add(&batch);
             }
         }
@@ -116,18 +114,17 @@ struct Window {
     /// The last hour, which is part of the range.
     #[serde(skip_serializing_if = "Option::is_none")]
     end: Option<String>,
-    from: Option<Instant>,
-    to: Option<Instant>,
+    from: Option<String>,
+    to: Option<String>,
 }
 
 impl Window {
-    fn of(source: &Sliced, wanted: &Wanted) -> Self {
-        let start = wanted.from.filter(|_| source.hourly).map(Instant::hour);
-        let end = wanted.to.filter(|_| source.hourly).map(|to| {
-            let last = lakeward_model::Timestamp(to.0.micros().saturating_sub(1));
-            Instant(last).hour()
-        });
-        Self { start, end, from: wanted.from, to: wanted.to }
+    fn of(source: &Sliced, wanted: &Asked) -> Self {
+        let start = wanted.from.filter(|_| source.hourly).map(instant::hour);
+        let last = wanted.to.map(|to| Timestamp(to.micros().saturating_sub(1)));
+        let end = last.filter(|_| source.hourly).map(instant::hour);
+        let text = |at: Option<Timestamp>| at.map(|at| at.to_string());
+        Self { start, end, from: text(wanted.from), to: text(wanted.to) }
     }
 }
 
@@ -156,7 +153,7 @@ struct Named<'a> {
 /// The summary of a run. `note` says what the summary leaves out.
 pub(crate) fn of_run(
     source: &Sliced,
-    wanted: &Wanted,
+    wanted: &Asked,
     taken: &Taken,
     status: Status,
     code: Code,
@@ -274,7 +271,10 @@ pub(crate) fn write(file: &Path, summary: &serde_json::Value) -> std::io::Result
 
 #[cfg(test)]
 mod tests {
+    use lakeward_model::SliceId;
+
     use super::*;
+    use crate::sliced::api::tests::run_with;
     use crate::sliced::follow::Ending;
 
     fn source(hourly: bool) -> Sliced {
@@ -282,13 +282,13 @@ mod tests {
     }
 
     fn taken() -> Taken {
-        let run = serde_json::json!({
-            "id": "r1", "source": "s", "kind": "take", "state": "done", "slices": 3, "slices_done": 1,
-            "slices_empty": 1, "slices_set_aside": 1, "records": 10, "bytes": 100, "delivered": true,
-        });
+        let run = run_with(serde_json::json!({
+            "slices": 3, "slices_done": 1, "slices_empty": 1, "slices_set_aside": 1, "records": 10,
+            "bytes": 100, "delivered": true,
+        }));
         let slice = |name: &str, state, records, reason: Option<&str>| RunSlice {
             name: name.into(),
-            id: String::new(),
+            id: SliceId(0),
             state,
             records,
             bytes: records * 10,
@@ -296,7 +296,7 @@ mod tests {
         };
         let outcome = Outcome { delivered: 8, duplicates: 1, quarantined: 1, rows: 8, files: 1, filtered: 0 };
         Taken {
-            run: serde_json::from_value(run).unwrap(),
+            run,
             ending: Ending::Ended,
             slices: vec![
                 slice("2026-03-01T00", RunSliceState::Exported, 10, None),
@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn hours_are_named_as_amplitude_names_them() {
-        let wanted: Wanted = serde_json::from_value(
+        let wanted: Asked = serde_json::from_value(
             serde_json::json!({"from": "2026-03-01T00:00:00Z", "to": "2026-03-02T00:00:00Z"}),
         )
         .unwrap();
@@ -347,7 +347,7 @@ mod tests {
     #[test]
     fn other_slices_have_names_and_a_long_list_is_cut() {
         let cut = Taken { cut: true, ..taken() };
-        let summary = of_run(&source(false), &Wanted::default(), &cut, Status::Done, Code::Done);
+        let summary = of_run(&source(false), &Asked::default(), &cut, Status::Done, Code::Done);
         assert_eq!(summary["slices"][0]["name"], "2026-03-01T00");
         assert!(summary["window"].get("start").is_none() && summary["window"]["from"].is_null());
         assert!(summary["note"].as_str().unwrap().contains("the first 1000"));

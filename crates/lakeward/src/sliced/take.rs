@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use lakeward_engine::{Asked, Run, RunErrorKind, RunKind, RunRequest, RunSlice, RunState};
+
 use super::Sliced;
-use super::api::{Run, RunErrorKind, RunKind, RunRequest, RunSlice, RunState, Wanted};
 use super::follow::{Ending, Until, follow};
 use super::session::{Drained, Session, inspect};
 use super::summary::{SLICES_TOLD, Settled};
@@ -22,7 +23,7 @@ const NO_WAIT: Duration = Duration::from_secs(3);
 pub(crate) struct Take<'a> {
     pub(crate) config: &'a Config,
     pub(crate) source: &'a Sliced,
-    pub(crate) wanted: &'a Wanted,
+    pub(crate) wanted: &'a Asked,
     /// Take what is taken once more.
     pub(crate) again: bool,
     /// The pipeline whose earlier files make room.
@@ -56,8 +57,12 @@ impl Take<'_> {
             session = Session::open(self.config, self.source, self.patience, out) => session?,
             stopped = signals.next() => return Err(stopped_early(stopped)),
         };
-        let request =
-            RunRequest { kind: RunKind::Take, wanted: self.wanted, again: self.again, replace: self.replace };
+        let request = RunRequest {
+            kind: RunKind::Take,
+            wanted: self.wanted.clone(),
+            again: self.again,
+            replace: self.replace.map(String::from),
+        };
         let run = session.remote().start_run(&self.source.name, &request).await?;
         // A service of our own delivers what is left as it ends, at once; it
         // need not wait for a batch to fill. But files are replaced by it.
@@ -101,7 +106,7 @@ async fn slices(session: &Session<'_>, run: &Run) -> anyhow::Result<(Vec<RunSlic
     let mut all = Vec::new();
     let mut after: Option<String> = None;
     loop {
-        let (page, next) = session.remote().run_slices(&run.id, after.as_deref()).await?;
+        let (page, next) = session.remote().run_slices(run.id, after.as_deref()).await?;
         all.extend(page);
         let cut = all.len() > SLICES_TOLD;
         if cut || next.is_none() {
@@ -138,7 +143,7 @@ pub(crate) enum Status {
 
 /// What is known besides the run itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Asked {
+pub(crate) struct Expected {
     /// The range has an end, and whoever asked counts on all of it.
     pub(crate) closed: bool,
     /// Its end lies in the future.
@@ -148,7 +153,7 @@ pub(crate) struct Asked {
 }
 
 /// What a run came to: for machines, and for the shell.
-pub(crate) fn verdict(run: &Run, ending: &Ending, asked: Asked) -> (Status, Code) {
+pub(crate) fn verdict(run: &Run, ending: &Ending, expected: Expected) -> (Status, Code) {
     match ending {
         Ending::Stopped(stopped) => return (Status::Interrupted, (*stopped).into()),
         Ending::Halted(_) => return (Status::Undelivered, Code::Unavailable),
@@ -163,18 +168,18 @@ pub(crate) fn verdict(run: &Run, ending: &Ending, asked: Asked) -> (Status, Code
         (RunState::Failed, Some(RunErrorKind::Unavailable)) => (Status::Failed, Code::Unavailable),
         (RunState::Failed, Some(RunErrorKind::Data)) => (Status::Failed, Code::Data),
         (RunState::Failed, None) => (Status::Failed, Code::TryAgain),
-        _ => done(run, asked),
+        _ => done(run, expected),
     }
 }
 
-fn done(run: &Run, asked: Asked) -> (Status, Code) {
+fn done(run: &Run, expected: Expected) -> (Status, Code) {
     let took = run.slices_done + run.slices_empty > 0;
-    let not_ready = run.slices_not_ready > 0 || asked.closed && asked.beyond;
+    let not_ready = run.slices_not_ready > 0 || expected.closed && expected.beyond;
     if run.slices_set_aside > 0 {
         (Status::SetAside, Code::Data)
-    } else if not_ready && !took && asked.skip {
+    } else if not_ready && !took && expected.skip {
         (Status::NotReady, Code::NothingYet)
-    } else if not_ready && asked.closed {
+    } else if not_ready && expected.closed {
         (Status::NotReady, Code::TryAgain)
     } else if took {
         (Status::Done, Code::Done)
@@ -189,29 +194,34 @@ fn done(run: &Run, asked: Asked) -> (Status, Code) {
 mod tests {
     use super::*;
     use crate::service::Stopped;
+    use crate::sliced::api::tests::run_with;
 
-    fn run(state: &str, more: serde_json::Value) -> Run {
-        let mut value = serde_json::json!({ "id": "1", "source": "s", "kind": "take", "state": state });
-        let (Some(all), serde_json::Value::Object(more)) = (value.as_object_mut(), more) else { panic!() };
-        all.extend(more);
-        serde_json::from_value(value).unwrap()
+    fn run(state: &str, mut members: serde_json::Value) -> Run {
+        members["state"] = state.into();
+        run_with(members)
     }
 
     #[test]
     fn the_exit_code_says_what_to_do_next() {
-        let check = |run: &Run, ending: Ending, asked: Asked, status, code: u8| {
-            let (said, with) = verdict(run, &ending, asked);
-            assert_eq!((said, with.number()), (status, code), "{run:?} {ending:?} {asked:?}");
+        let check = |run: &Run, ending: Ending, expected: Expected, status, code: u8| {
+            let (said, with) = verdict(run, &ending, expected);
+            assert_eq!((said, with.number()), (status, code), "{run:?} {ending:?} {expected:?}");
         };
-        let none = Asked::default();
-        let closed = Asked { closed: true, ..none };
-        let skip = Asked { skip: true, ..none };
+        let none = Expected::default();
+        let closed = Expected { closed: true, ..none };
+        let skip = Expected { skip: true, ..none };
         let ended = || Ending::Ended;
         let done = |more| run("done", more);
         check(&done(serde_json::json!({"slices_done": 3})), ended(), none, Status::Done, 0);
         check(&done(serde_json::json!({"slices_empty": 3})), ended(), closed, Status::Done, 0);
         check(&done(serde_json::json!({})), ended(), none, Status::NothingNew, 0);
-        check(&done(serde_json::json!({})), ended(), Asked { skip: true, ..closed }, Status::NothingNew, 0);
+        check(
+            &done(serde_json::json!({})),
+            ended(),
+            Expected { skip: true, ..closed },
+            Status::NothingNew,
+            0,
+        );
         check(&done(serde_json::json!({"slices_not_ready": 1})), ended(), none, Status::NotReady, 0);
         check(&done(serde_json::json!({"slices_not_ready": 1})), ended(), skip, Status::NotReady, 99);
         // Whoever asked for a whole day counts on all of it.
@@ -219,9 +229,9 @@ mod tests {
         check(&part, ended(), none, Status::Done, 0);
         check(&part, ended(), skip, Status::Done, 0);
         check(&part, ended(), closed, Status::NotReady, 75);
-        let future = Asked { closed: true, beyond: true, skip: false };
+        let future = Expected { closed: true, beyond: true, skip: false };
         check(&done(serde_json::json!({"slices_done": 3})), ended(), future, Status::NotReady, 75);
-        check(&done(serde_json::json!({})), ended(), Asked { skip: true, ..future }, Status::NotReady, 99);
+        check(&done(serde_json::json!({})), ended(), Expected { skip: true, ..future }, Status::NotReady, 99);
         check(&done(serde_json::json!({"slices_set_aside": 1})), ended(), skip, Status::SetAside, 65);
         let failed = |kind: &str| run("failed", serde_json::json!({"error": {"kind": kind, "message": "m"}}));
         check(&failed("refused"), ended(), none, Status::Failed, 77);

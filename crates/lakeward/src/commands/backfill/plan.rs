@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use comfy_table::Cell;
+use lakeward_engine::{Asked, SliceState, SliceStatus};
 use serde::Serialize;
 
 use crate::commands::target::TargetArguments;
@@ -11,7 +12,7 @@ use crate::config::Config;
 use crate::exit::{Code, coded};
 use crate::remote::Remote;
 use crate::sliced::Sliced;
-use crate::sliced::api::{SliceLine, SliceState, Wanted};
+use crate::sliced::instant::{day, minute};
 use crate::sliced::range::{FromToArguments, NameArguments};
 use crate::sliced::session::Session;
 use crate::terminal::{self, Output, bytes, count, plural, right};
@@ -53,7 +54,7 @@ impl Plan {
 /// What is to be shown.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Look<'a> {
-    pub(crate) wanted: &'a Wanted,
+    pub(crate) wanted: &'a Asked,
     /// The pipeline whose deliveries count; otherwise those of all.
     pub(crate) pipeline: Option<&'a str>,
     pub(crate) long: bool,
@@ -91,7 +92,7 @@ pub(crate) struct Total {
 }
 
 impl Total {
-    pub(crate) fn add(&mut self, slice: &SliceLine, pipeline: Option<&str>) {
+    pub(crate) fn add(&mut self, slice: &SliceStatus, pipeline: Option<&str>) {
         self.slices += 1;
         match slice.bytes {
             Some(bytes) => self.bytes = self.bytes.saturating_add(bytes),
@@ -117,11 +118,11 @@ impl Total {
                 let meant = |name: &str| pipeline.is_none_or(|meant| meant == name);
                 let mut counts =
                     slice.pipelines.iter().filter(|(name, _)| meant(name)).map(|(_, c)| c).peekable();
-                if records == 0 || counts.peek().is_some() && counts.clone().all(|c| c.settled() >= records) {
+                if records == 0 || counts.peek().is_some() && counts.clone().all(|c| c.records() >= records) {
                     self.delivered += 1;
                 }
                 for counts in counts {
-                    self.settled += counts.settled();
+                    self.settled += counts.records();
                     self.rows += counts.rows;
                 }
             }
@@ -164,8 +165,8 @@ struct Listed {
     total: Total,
     days: BTreeMap<String, Total>,
     /// The first ones, for a table of slices.
-    first: Vec<SliceLine>,
-    troubles: Vec<SliceLine>,
+    first: Vec<SliceStatus>,
+    troubles: Vec<SliceStatus>,
 }
 
 impl Look<'_> {
@@ -201,9 +202,9 @@ impl Look<'_> {
         Ok(Code::Done)
     }
 
-    fn add(&self, listed: &mut Listed, slice: SliceLine, out: &Output) -> anyhow::Result<()> {
+    fn add(&self, listed: &mut Listed, slice: SliceStatus, out: &Output) -> anyhow::Result<()> {
         listed.total.add(&slice, self.pipeline);
-        let day = slice.date.map_or_else(|| String::from("no date"), |date| date.day());
+        let day = slice.date.map_or_else(|| String::from("no date"), day);
         listed.days.entry(day).or_default().add(&slice, self.pipeline);
         if out.is_json() {
             return out.json(&slice);
@@ -222,7 +223,7 @@ impl Look<'_> {
     /// Slices of the source that were taken, whatever the range, to judge by.
     async fn sample(&self, remote: &Remote, source: &Sliced) -> Total {
         let mut total = Total::default();
-        if let Ok(page) = remote.slices(&source.name, &Wanted::default(), None).await {
+        if let Ok(page) = remote.slices(&source.name, &Asked::default(), None).await {
             page.slices.iter().for_each(|slice| total.add(slice, self.pipeline));
         }
         total
@@ -299,12 +300,12 @@ impl Look<'_> {
 }
 
 /// `from … to before …`.
-pub(crate) fn range(wanted: &Wanted) -> String {
+pub(crate) fn range(wanted: &Asked) -> String {
     match (wanted.from, wanted.to) {
         (None, None) => String::from("all"),
-        (Some(from), None) => format!("from {} on", from.minute()),
-        (None, Some(to)) => format!("before {}", to.minute()),
-        (Some(from), Some(to)) => format!("from {} to before {}", from.minute(), to.minute()),
+        (Some(from), None) => format!("from {} on", minute(from)),
+        (None, Some(to)) => format!("before {}", minute(to)),
+        (Some(from), Some(to)) => format!("from {} to before {}", minute(from), minute(to)),
     }
 }
 
@@ -336,20 +337,20 @@ pub(crate) fn word(state: SliceState) -> &'static str {
     }
 }
 
-fn slice_table(slices: &[SliceLine]) -> comfy_table::Table {
+fn slice_table(slices: &[SliceStatus]) -> comfy_table::Table {
     let head = ["slice", "date", "bytes", "state", "records", "settled", "rows"];
     let mut table = terminal::table(&head);
     for slice in slices {
-        let settled: u64 = slice.pipelines.values().map(|counts| counts.settled()).sum();
+        let settled: u64 = slice.pipelines.values().map(|counts| counts.records()).sum();
         let rows: u64 = slice.pipelines.values().map(|counts| counts.rows).sum();
         let taken = |n: u64| if slice.records.is_some() { count(n) } else { String::new() };
         let state = match (slice.state, slice.ready_at) {
-            (SliceState::NotReady, Some(at)) => format!("ready at {}", at.minute()),
+            (SliceState::NotReady, Some(at)) => format!("ready at {}", minute(at)),
             (state, _) => word(state).to_string(),
         };
         table.add_row([
             Cell::new(&slice.name),
-            Cell::new(slice.date.map(|date| date.minute()).unwrap_or_default()),
+            Cell::new(slice.date.map(minute).unwrap_or_default()),
             right(slice.bytes.map(bytes).unwrap_or_default()),
             Cell::new(state),
             right(slice.records.map(count).unwrap_or_default()),
@@ -396,9 +397,10 @@ fn day_table(days: &BTreeMap<String, Total>) -> comfy_table::Table {
 mod tests {
     use super::*;
 
-    fn slice(name: &str, state: &str, bytes: Option<u64>, records: Option<u64>, settled: u64) -> SliceLine {
+    fn slice(name: &str, state: &str, bytes: Option<u64>, records: Option<u64>, settled: u64) -> SliceStatus {
         let mut value = serde_json::json!({
             "name": name, "id": "0", "state": state, "date": "2026-03-01T05:00:00Z",
+            "captured": {}, "pipelines": {},
         });
         if let Some(bytes) = bytes {
             value["bytes"] = bytes.into();
@@ -412,7 +414,7 @@ mod tests {
         serde_json::from_value(value).unwrap()
     }
 
-    fn all() -> Vec<SliceLine> {
+    fn all() -> Vec<SliceStatus> {
         vec![
             slice("a", "taken", Some(100), Some(10), 10),
             slice("b", "taken", Some(300), Some(30), 10),
@@ -446,7 +448,7 @@ mod tests {
 
     #[test]
     fn people_see_what_is_in_the_way() {
-        let look = Look { wanted: &Wanted::default(), pipeline: Some("p"), long: false };
+        let look = Look { wanted: &Asked::default(), pipeline: Some("p"), long: false };
         let source = Sliced { name: "s".into(), kind: "objects", stream: "st".into(), hourly: false };
         let mut listed = Listed { dates: "the time of the key".into(), ..Listed::default() };
         for slice in all() {

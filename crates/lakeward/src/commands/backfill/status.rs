@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use comfy_table::Cell;
+use lakeward_engine::{Run, RunKind};
 
 use super::plan::range;
 use crate::commands::target::{Inspected, TargetArguments};
 use crate::exit::Code;
 use crate::sliced::Sliced;
-use crate::sliced::api::{Run, RunKind};
+use crate::sliced::api::word;
+use crate::sliced::instant::minute;
 use crate::sliced::session::{Session, inspect};
 use crate::terminal::{self, Output, bytes, count, right};
 
@@ -42,12 +44,8 @@ impl Status {
         // Looking starts nothing: a service would go on with unfinished runs.
         let mut runs = match inspect(&config, PATIENCE).await? {
             Inspected::Remote(remote) => remote.runs(&source.name).await?,
-            Inspected::Offline(offline) => {
-                serde_json::from_value(serde_json::to_value(offline.runs(&source.name)?)?)?
-            }
-            Inspected::Here(control) => {
-                serde_json::from_value(serde_json::to_value(control.runs(Some(&source.name)).await?)?)?
-            }
+            Inspected::Offline(offline) => offline.runs(&source.name)?,
+            Inspected::Here(control) => control.runs(Some(&source.name)).await?,
         };
         runs.sort_by_key(|run| std::cmp::Reverse(run.started_at));
         if out.is_json() {
@@ -66,7 +64,7 @@ impl Status {
         out.say(table(&runs).to_string());
         for run in &runs {
             let said = run.error.as_ref().map(|error| &error.message).or(run.last_error.as_ref());
-            if let Some(said) = said.filter(|_| !run.has_ended() || run.error.is_some()) {
+            if let Some(said) = said.filter(|_| !run.state.is_ended() || run.error.is_some()) {
                 out.say(format!("  ! {}: {said}", run.id));
             }
         }
@@ -104,24 +102,25 @@ fn table(runs: &[Run]) -> comfy_table::Table {
     ];
     let mut table = terminal::table(&head);
     for run in runs {
-        let what = match (run.kind, run.again, &run.replace) {
+        let what = match (run.asked.kind, run.asked.again, &run.asked.replace) {
             (RunKind::Count, ..) => "count",
             (RunKind::Take, _, Some(_)) => "replace",
             (RunKind::Take, true, None) => "take again",
             (RunKind::Take, false, None) => "take",
         };
-        let state = match (run.has_ended(), run.delivered, run.kind) {
+        let state = match (run.state.is_ended(), run.delivered, run.asked.kind) {
             (true, false, RunKind::Take) if run.error.is_none() => {
-                format!("{}, delivering", run.state.word())
+                format!("{}, delivering", word(run.state))
             }
-            _ => run.state.word().to_string(),
+            _ => word(run.state).to_string(),
         };
-        let mut wanted = vec![range(&run.wanted)];
-        wanted.extend((!run.wanted.prefix.is_empty()).then(|| run.wanted.prefix.clone()));
-        wanted.extend(run.wanted.captured.iter().map(|(part, value)| format!("{part}={value}")));
+        let asked = &run.asked.wanted;
+        let mut wanted = vec![range(asked)];
+        wanted.extend((!asked.prefix.is_empty()).then(|| asked.prefix.clone()));
+        wanted.extend(asked.captured.iter().map(|(part, value)| format!("{part}={value}")));
         let mut row = vec![
-            Cell::new(&run.id),
-            Cell::new(run.started_at.map(|at| at.minute()).unwrap_or_default()),
+            Cell::new(run.id),
+            Cell::new(minute(run.started_at)),
             Cell::new(what),
             Cell::new(wanted.join(", ")),
             Cell::new(state),
@@ -137,16 +136,15 @@ fn table(runs: &[Run]) -> comfy_table::Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sliced::api::tests::run_with;
 
     #[test]
     fn a_table_tells_runs_apart() {
-        let run: Run = serde_json::from_value(serde_json::json!({
-            "id": "r1", "source": "s", "kind": "take", "again": true, "state": "done", "slices": 1200,
-            "slices_done": 1000, "slices_empty": 200, "records": 1234567, "bytes": 1048576,
+        let run = run_with(serde_json::json!({
+            "again": true, "slices": 1200, "slices_done": 1000, "slices_empty": 200, "records": 1234567, "bytes": 1048576,
             "wanted": {"from": "2026-01-01T00:00:00Z", "to": "2026-02-01T00:00:00Z", "where": {"section_id": "145"}},
             "started_at": "2026-03-01T05:00:00Z",
-        }))
-        .unwrap();
+        }));
         let text = table(&[run]).to_string();
         for expect in [
             "take again",
@@ -154,6 +152,7 @@ mod tests {
             "from 2026-01-01 00:00 to before 2026-02-01 00:00, section_id=145",
             "1,000 of 1,200",
             "1,234,567",
+            "2026-03-01 05:00",
         ] {
             assert!(text.contains(expect), "{expect:?} is not in\n{text}");
         }

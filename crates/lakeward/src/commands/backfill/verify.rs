@@ -5,7 +5,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use comfy_table::Cell;
+use lakeward_engine::{Asked, RunKind, RunRequest, RunSlice, RunSliceState, SliceState, SliceStatus};
+use lakeward_model::SliceId;
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::plan::range;
 use crate::audit::Audit;
@@ -15,13 +18,10 @@ use crate::config::Config;
 use crate::exit::{Code, coded};
 use crate::service::Signals;
 use crate::sliced::Sliced;
-#[cfg(test)]
-use crate::sliced::api::SliceCounts;
-use crate::sliced::api::{RunKind, RunRequest, RunSlice, RunSliceState, SliceLine, SliceState, Wanted};
 use crate::sliced::follow::{Ending, Until, follow};
 use crate::sliced::range::{FromToArguments, NameArguments};
 use crate::sliced::session::{Session, inspect};
-use crate::sliced::take::{Asked, verdict};
+use crate::sliced::take::{Expected, verdict};
 use crate::terminal::{self, Output, count, plural, right};
 
 /// How long to wait for the state directory after the service has ended.
@@ -51,7 +51,7 @@ pub(super) struct Verify {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Difference {
     name: String,
-    id: String,
+    id: SliceId,
     /// Records at the source now.
     source: Option<u64>,
     /// Records that were taken.
@@ -92,11 +92,12 @@ impl Verify {
         let wanted = self.range.wanted(&self.names).map_err(|problem| coded(Code::Usage, problem))?;
         let mut signals = Signals::listen()?;
         let mut session = Session::open(&config, &source, self.give_up_after, out).await?;
-        let request = RunRequest { kind: RunKind::Count, wanted: &wanted, again: false, replace: None };
+        let request =
+            RunRequest { kind: RunKind::Count, wanted: wanted.clone(), again: false, replace: None };
         let run = session.remote().start_run(&source.name, &request).await?;
         let patience = self.give_up_after;
         let (run, ending) = follow(&mut session, run, Until::Taken, patience, &mut signals, out).await?;
-        let (_, code) = verdict(&run, &ending, Asked::default());
+        let (_, code) = verdict(&run, &ending, Expected::default());
         // What cannot be read now is a difference among others.
         if ending != Ending::Ended || !matches!(code, Code::Done | Code::Data) {
             let said = run.error.map(|error| error.message).or(run.last_error);
@@ -108,7 +109,7 @@ impl Verify {
             ));
         }
         let mut told = Vec::new();
-        let sum = self.compare(&session, &source, &wanted, &run.id, &mut told, out).await?;
+        let sum = self.compare(&session, &source, &wanted, run.id, &mut told, out).await?;
         session.close(config.drain_grace, &mut signals).await;
         let audit = files(&config, &self.pipeline).await?;
         self.report(&source, &wanted, &sum, &told, audit.as_ref(), out)
@@ -119,8 +120,8 @@ impl Verify {
         &self,
         session: &Session<'_>,
         source: &Sliced,
-        wanted: &Wanted,
-        run: &str,
+        wanted: &Asked,
+        run: Uuid,
         told: &mut Vec<Difference>,
         out: &Output,
     ) -> anyhow::Result<Sum> {
@@ -148,7 +149,7 @@ impl Verify {
     fn report(
         &self,
         source: &Sliced,
-        wanted: &Wanted,
+        wanted: &Asked,
         sum: &Sum,
         told: &[Difference],
         audit: Option<&Audit>,
@@ -242,16 +243,16 @@ async fn files(config: &Config, pipeline: &str) -> anyhow::Result<Option<Audit>>
 }
 
 /// The slices of a count, read beside the list of the source's.
-struct Counted<'a> {
-    run: &'a str,
+struct Counted {
+    run: Uuid,
     page: VecDeque<RunSlice>,
     after: Option<String>,
     ended: bool,
 }
 
-impl Counted<'_> {
+impl Counted {
     /// The count of a slice, which lies behind all that were asked for before.
-    async fn of(&mut self, session: &Session<'_>, slice: &SliceLine) -> anyhow::Result<Option<RunSlice>> {
+    async fn of(&mut self, session: &Session<'_>, slice: &SliceStatus) -> anyhow::Result<Option<RunSlice>> {
         loop {
             while let Some(first) = self.page.front() {
                 if first.name > slice.name {
@@ -276,7 +277,7 @@ impl Counted<'_> {
 
 impl Sum {
     /// Adds a slice; says how it differs, if it does.
-    fn add(&mut self, slice: &SliceLine, counted: Option<&RunSlice>, pipeline: &str) -> Option<Difference> {
+    fn add(&mut self, slice: &SliceStatus, counted: Option<&RunSlice>, pipeline: &str) -> Option<Difference> {
         self.slices += 1;
         // The last reading is the one to compare with what the source has now.
         let (taken, pipelines) = match &slice.again {
@@ -286,7 +287,7 @@ impl Sum {
         let counts = pipelines.get(pipeline).copied().unwrap_or_default();
         let others = slice.others.get(pipeline).copied().unwrap_or_default();
         let source = counted.filter(|counted| readable(counted)).map(|counted| counted.records);
-        let settled = counts.settled();
+        let settled = counts.records();
         let rows = counts.rows + others.rows;
         // What the last reading repeats of the others is dropped from it.
         let besides = others.delivered.saturating_sub(counts.duplicates);
@@ -310,7 +311,7 @@ impl Sum {
         } else {
             self.differences += 1;
         }
-        let (name, id) = (slice.name.clone(), slice.id.clone());
+        let (name, id) = (slice.name.clone(), slice.id);
         Some(Difference { name, id, source, taken, settled, rows, problem, pending })
     }
 }
@@ -333,7 +334,7 @@ struct Numbers {
 }
 
 /// What is wrong with a slice, and whether it is only on its way.
-fn problem(slice: &SliceLine, counted: Option<&RunSlice>, numbers: Numbers) -> Option<(String, bool)> {
+fn problem(slice: &SliceStatus, counted: Option<&RunSlice>, numbers: Numbers) -> Option<(String, bool)> {
     let Numbers { source, taken, settled, besides } = numbers;
     let unread = || {
         let reason = counted.and_then(|counted| counted.reason.as_deref());
@@ -399,11 +400,13 @@ fn table(all: &[Difference]) -> comfy_table::Table {
 
 #[cfg(test)]
 mod tests {
+    use lakeward_engine::SliceCounts;
+
     use super::*;
 
-    fn slice(state: &str, records: Option<u64>, settled: u64) -> SliceLine {
+    fn slice(state: &str, records: Option<u64>, settled: u64) -> SliceStatus {
         serde_json::from_value(serde_json::json!({
-            "name": "a", "id": "1", "state": state, "records": records, "reason": "cut",
+            "name": "a", "id": "1", "state": state, "records": records, "reason": "cut", "captured": {},
             "pipelines": { "p": { "delivered": settled, "rows": settled }, "q": { "delivered": 7 } },
         }))
         .unwrap()
@@ -411,12 +414,12 @@ mod tests {
 
     fn counted(state: RunSliceState, records: u64) -> RunSlice {
         let reason = (state == RunSliceState::Failed).then(|| String::from("no zip"));
-        RunSlice { name: "a".into(), id: "1".into(), state, records, bytes: 0, reason }
+        RunSlice { name: "a".into(), id: SliceId(1), state, records, bytes: 0, reason }
     }
 
     #[test]
     fn every_slice_that_differs_is_named() {
-        let check = |slice: &SliceLine, counted: Option<&RunSlice>, words: &str, pending: bool| {
+        let check = |slice: &SliceStatus, counted: Option<&RunSlice>, words: &str, pending: bool| {
             let mut sum = Sum::default();
             let found = sum.add(slice, counted, "p");
             let said = found.as_ref().map(|found| (found.problem.as_str(), found.pending));
