@@ -7,6 +7,7 @@ lengths, a mandatory file that is missing. `stl_load_errors` is written on a con
 rollback there. What it cannot show: distribution, concurrency of slices, the exact texts of messages.
 """
 
+import functools
 import gzip
 import io
 import json
@@ -509,15 +510,19 @@ def reason_of(said, column):
     return BadRow(1224, said["M"], name)
 
 
+@functools.cache
+def client_of(endpoint, key, secret):
+    """A client; to make one takes longer than most COPYs."""
+    config = botocore.config.Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1})
+    return boto3.session.Session(key, secret, region_name="us-east-1").client("s3", endpoint_url=endpoint, config=config)
+
+
 def objects(s3, url, given):
     """The files that a COPY reads, with their bytes."""
-    config = botocore.config.Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1})
     key, secret = given.get("ACCESS_KEY_ID", s3.access_key), given.get("SECRET_ACCESS_KEY", s3.secret_key)
     if "forbidden" in given.get("IAM_ROLE", ""):
         key = secret = "forbidden"
-    client = boto3.session.Session(key, secret, region_name="us-east-1").client(
-        "s3", endpoint_url=s3.endpoint, config=config
-    )
+    client = client_of(s3.endpoint, key, secret)
 
     def get(address):
         bucket, _, name = address.removeprefix("s3://").partition("/")

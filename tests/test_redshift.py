@@ -182,6 +182,8 @@ def test_kills_at_random_moments_leave_each_row_once(redshift, tmp_path, table):
                 continue
             acknowledged.update(numbers)
             n += 20
+            # What is accepted must be copied before the test ends.
+            time.sleep(0.02)
 
     running.start()
     producer = threading.Thread(target=produce, daemon=True)
