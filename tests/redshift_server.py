@@ -324,7 +324,7 @@ class Conversation:
             raise Refused(f'syntax error at or near "{unknown.group()}"', "42601")
         if COPY.match(sql):
             if self.status == b"E":
-                raise Refused("current transaction is aborted, commands ignored until end of transaction block", "25P02")
+                raise Refused("current transaction is aborted", "25P02")
             self.copy(sql)
             self.send(self.client, b"C", b"COPY\0")
             return
@@ -514,7 +514,8 @@ def reason_of(said, column):
 def client_of(endpoint, key, secret):
     """A client; to make one takes longer than most COPYs."""
     config = botocore.config.Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1})
-    return boto3.session.Session(key, secret, region_name="us-east-1").client("s3", endpoint_url=endpoint, config=config)
+    session = boto3.session.Session(key, secret, region_name="us-east-1")
+    return session.client("s3", endpoint_url=endpoint, config=config)
 
 
 def objects(s3, url, given):

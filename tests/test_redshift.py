@@ -64,7 +64,10 @@ TEXTS = [
 @pytest.mark.parametrize("copy", [{}, {"delimiter": "~", "gzip": False}, {"delimiter": "|"}, {"format": "parquet"}])
 def test_any_content_comes_back_row_by_row(redshift, s3, tmp_path, table, copy):
     events = [
-        {"n": n, "Text": text, "maybe": None if n % 3 else text, "f": n / 8, "yes": n % 2 == 0, "at": "2026-01-02T03:04:05.123456Z"}
+        {
+            "n": n, "Text": text, "maybe": None if n % 3 else text, "f": n / 8, "yes": n % 2 == 0,
+            "at": "2026-01-02T03:04:05.123456Z",
+        }
         for n, text in enumerate(TEXTS)
     ]
     schema = {"columns": {"at": "timestamptz"}}
@@ -72,7 +75,8 @@ def test_any_content_comes_back_row_by_row(redshift, s3, tmp_path, table, copy):
         send(running, events)
         running.wait_until_delivered()
         running.audit()
-    rows = redshift.rows(f"SELECT n, text, maybe, f, yes, to_char(at AT TIME ZONE 'UTC', 'HH24:MI:SS.US') FROM {table} ORDER BY n")
+    time_of = "to_char(at AT TIME ZONE 'UTC', 'HH24:MI:SS.US')"
+    rows = redshift.rows(f"SELECT n, text, maybe, f, yes, {time_of} FROM {table} ORDER BY n")
     if copy.get("format") == "parquet":
         rows = [(*row[:5], "03:04:05.123456") for row in rows]
     assert rows == [(e["n"], e["Text"], e["maybe"], e["f"], e["yes"], "03:04:05.123456") for e in events]

@@ -124,7 +124,8 @@ def test_errors_are_told_and_survive_the_rollback(client, stage):
 
 
 @pytest.mark.parametrize(
-    "sql", ["INSERT INTO x VALUES (1) ON CONFLICT DO NOTHING", "SAVEPOINT s", "CREATE TABLE x (a jsonb)", "COPY x FROM STDIN"]
+    "sql",
+    ["INSERT INTO x VALUES (1) ON CONFLICT DO NOTHING", "SAVEPOINT s", "CREATE TABLE x (a jsonb)", "COPY x FROM STDIN"],
 )
 def test_what_redshift_does_not_know_is_refused(client, sql):
     assert "syntax error" in client.run(sql)
