@@ -48,6 +48,7 @@ async fn converse(mut stream: TcpStream, fault: Fault, heard: &Heard) -> std::io
     stream.read_exact(&mut vec![0; size - 4]).await?;
     send(&mut stream, b'R', &0_u32.to_be_bytes()).await?;
     ready(&mut stream).await?;
+    let mut copying = false;
     loop {
         let kind = stream.read_u8().await?;
         let size = stream.read_u32().await? as usize;
@@ -67,10 +68,16 @@ async fn converse(mut stream: TcpStream, fault: Fault, heard: &Heard) -> std::io
                 send(&mut stream, b't', &[0, 0]).await?;
                 send(&mut stream, b'n', &[]).await?;
             }
+            // In the middle of a COPY it means nothing.
+            b'S' if copying => {}
             b'S' => ready(&mut stream).await?,
             b'B' => send(&mut stream, b'2', &[]).await?,
-            b'E' => send(&mut stream, b'G', &[0, 0, 0]).await?,
+            b'E' => {
+                copying = true;
+                send(&mut stream, b'G', &[0, 0, 0]).await?;
+            }
             b'c' => {
+                copying = false;
                 let rows = if matches!(fault, Fault::ShortCopy) { "COPY 1\0" } else { "COPY 2\0" };
                 send(&mut stream, b'C', rows.as_bytes()).await?;
             }
