@@ -54,11 +54,11 @@ async fn nobody_is_asked_while_the_other_side_wants_a_pause() {
     let slices = setting.day(DAY).await;
     let mut taken = Taken::default();
     failed(taken.take(&setting.source, &slices[0], &[]).await);
-    setting.clock.set("2026-03-02T12:09:59Z");
+    setting.clock.set(instant("2026-03-02T12:09:59Z"));
     let again = failed(taken.take(&setting.source, &slices[1], &[]).await);
     assert_eq!(again.retry_after, Some(Duration::from_secs(1)));
     assert_eq!(setting.server.asked().len(), 1);
-    setting.clock.set("2026-03-02T12:10:00Z");
+    setting.clock.set(instant("2026-03-02T12:10:00Z"));
     taken.take(&setting.source, &slices[0], &[]).await.expect("the pause is over");
     assert_eq!(setting.server.asked().len(), 2);
 }
