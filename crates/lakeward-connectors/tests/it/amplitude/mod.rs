@@ -15,7 +15,7 @@ use lakeward_model::conformance::TestClock;
 use lakeward_model::{Chunk, Lineage, Secret, Slice, SliceFailure, SlicedSource, Timestamp, Wanted};
 use tempfile::TempDir;
 
-use server::{API_KEY, Part, SECRET_KEY, Server, World};
+use server::{API_KEY, Fault, Part, SECRET_KEY, Server, World};
 
 const DAY: &str = "2026-03-01";
 
@@ -45,6 +45,17 @@ impl Setting {
         change(&mut config);
         let source = open(&config, spool.path(), &clock);
         Self { server, clock, spool, config, source }
+    }
+
+    /// For a world with this fault: silence is waited for, but not for long.
+    async fn facing(fault: &Fault, world: World) -> Self {
+        let silent = matches!(fault, Fault::Hang | Fault::Stall);
+        Self::with(world, |config| {
+            if silent {
+                config.read_timeout = Duration::from_secs(1);
+            }
+        })
+        .await
     }
 
     /// As after a restart of the process.
@@ -86,7 +97,6 @@ fn config(address: &str) -> AmplitudeConfig {
         api_key: Secret::new(API_KEY),
         secret_key: Secret::new(SECRET_KEY),
         from: DAY.into(),
-        read_timeout: Duration::from_millis(500),
         ..AmplitudeConfig::default()
     }
 }

@@ -3,13 +3,12 @@
 use lakeward_model::FailureKind;
 
 use super::*;
-use server::Fault;
 
 /// Takes the first hour of the day with this fault in the way of every request.
 async fn first_hour(fault: Fault) -> (Setting, Result<(), SliceFailure>) {
     let mut world = days(&[DAY]);
-    world.bad.insert(hour_of(DAY, 0), fault);
-    let setting = Setting::start(world).await;
+    world.bad.insert(hour_of(DAY, 0), fault.clone());
+    let setting = Setting::facing(&fault, world).await;
     let slices = setting.day(DAY).await;
     let result = Taken::default().take(&setting.source, &slices[0], &[]).await;
     (setting, result)
@@ -68,7 +67,7 @@ async fn a_window_that_is_too_large_is_halved_and_that_is_remembered() {
     for fault in [Fault::Status(400, "", ""), Fault::Status(504, "", ""), Fault::Hang] {
         let mut world = days(&[DAY, "2026-03-02"]);
         world.most = Some((3, fault.clone()));
-        let mut setting = Setting::start(world).await;
+        let mut setting = Setting::facing(&fault, world).await;
         let slices = setting.day(DAY).await;
         let taken = setting.take_all(&slices[..12]).await;
         // 12 and 6 are too many, 3 are not.
