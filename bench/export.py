@@ -97,7 +97,7 @@ def shell(folder, url, s3, names):
 
 def pull(folder, url, s3, names, output):
     source = {"type": "amplitude", "name": "amplitude", "stream": "amplitude", "endpoint": url, "api_key": "demo",
-              "secret_key": "demo", "from": "2026-03-01", "window": 24}
+              "secret_key": "demo", "from": "2026-03-01", "window": 24, "parallel": 2}
     destination = service.s3_destination(s3, f"{folder.name}/")
     flow = service.pipeline("amplitude", destination, {"size": "128MiB", "age": "10s"}, **output)
     path = service.config(folder, [flow], sources=[source])

@@ -47,10 +47,13 @@ pub struct Shape {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dedup: Option<Dedup>,
     /// Whether rows say where their record came from, for those of a sliced
-    /// source: columns `_file` and `_line`. What a file's name says becomes
+    /// source: columns `_file`, `_line` and `_etag`. What a file's name says becomes
     /// columns in any case. Default false.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub lineage: bool,
+    /// Whether rows have the text of their record: column `_raw`. Default false.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub raw: bool,
     /// What is different about files that are loaded into a table of a
     /// warehouse instead of being read where they lie. Default: they are not.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,6 +96,7 @@ impl Default for Shape {
             on_mismatch: OnMismatch::default(),
             dedup: None,
             lineage: false,
+            raw: false,
             table: None,
         }
     }

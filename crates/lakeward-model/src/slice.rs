@@ -60,6 +60,19 @@ impl Slice {
         hash.update(again.as_bytes());
         SliceId(hash.digest128())
     }
+
+    /// What its name says, and its version as `_etag`, for
+    /// [`Lineage::fields`].
+    #[must_use]
+    pub fn fields(&self) -> String {
+        let mut fields = Captured::fields(&self.captured);
+        if !self.version.is_empty() {
+            let comma = if fields.is_empty() { "" } else { "," };
+            let version = serde_json::Value::from(self.version.as_str());
+            fields = format!("{fields}{comma}\"_etag\":{version}");
+        }
+        fields
+    }
 }
 
 impl fmt::Display for SliceId {

@@ -15,6 +15,8 @@ pub(crate) struct Gate {
     bearer_tokens: Vec<Secret>,
     firehose_access_keys: Vec<Secret>,
     sdk_keys: Vec<Secret>,
+    /// `user:password`
+    credentials: Vec<Secret>,
     verifier: Verifier,
 }
 
@@ -26,6 +28,7 @@ impl Gate {
             bearer_tokens,
             firehose_access_keys,
             sdk_keys: config.launchdarkly.sdk_keys.clone(),
+            credentials: config.xapi.pairs(),
             verifier: Verifier::new(sigv4_keys),
         }
     }
@@ -57,6 +60,11 @@ impl Gate {
         self.open || given.is_some_and(|k| known(&self.sdk_keys, k))
     }
 
+    /// Whether learning software has credentials that we know.
+    pub(crate) fn basic(&self, headers: &HeaderMap) -> bool {
+        self.open || basic(headers).is_some_and(|given| known(&self.credentials, &given))
+    }
+
     /// Checks the signature of a request to an AWS API.
     pub(crate) fn signature(
         &self,
@@ -67,6 +75,13 @@ impl Gate {
     ) -> Result<(), SignatureError> {
         if self.open { Ok(()) } else { self.verifier.verify(service, parts, body, now) }
     }
+}
+
+/// The user and the password of a request, with a colon between them (RFC 7617).
+pub(crate) fn basic(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let (scheme, encoded) = headers.get("authorization")?.as_bytes().split_at_checked(6)?;
+    let encoded = scheme.eq_ignore_ascii_case(b"basic ").then_some(encoded)?;
+    base64_simd::STANDARD.decode_to_vec(encoded.trim_ascii()).ok()
 }
 
 /// Compares with every secret, so that the time says nothing about which.

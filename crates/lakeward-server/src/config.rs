@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::launchdarkly::LaunchDarklyConfig;
+use crate::xapi::XapiConfig;
 
 /// Record positions in a body are 32 bits wide; this stays well below.
 const BODY_BYTES_MAX: u64 = 1 << 30;
@@ -44,6 +45,8 @@ pub struct ServerConfig {
     pub kinesis: KinesisConfig,
     /// The door for LaunchDarkly's SDKs.
     pub launchdarkly: LaunchDarklyConfig,
+    /// The door for learning software.
+    pub xapi: XapiConfig,
     /// Takes any credentials or none; for development, on a loopback address
     /// only. Default false.
     pub open: bool,
@@ -66,6 +69,7 @@ impl Default for ServerConfig {
             firehose_strict: true,
             kinesis: KinesisConfig::default(),
             launchdarkly: LaunchDarklyConfig::default(),
+            xapi: XapiConfig::default(),
             open: false,
             grace: Duration::from_secs(10),
         }
@@ -76,7 +80,7 @@ impl ServerConfig {
     /// Whether anybody is named who may come in, so that others may not.
     #[must_use]
     pub fn names_somebody(&self) -> bool {
-        !self.auth.is_empty() || !self.launchdarkly.sdk_keys.is_empty()
+        !self.auth.is_empty() || !self.launchdarkly.sdk_keys.is_empty() || !self.xapi.credentials.is_empty()
     }
 
     /// Every rule that the configuration breaks, with the path of the value;
@@ -113,6 +117,9 @@ impl ServerConfig {
         }
         for (path, problem) in self.launchdarkly.problems() {
             say(&format!("launchdarkly.{path}"), &problem);
+        }
+        for (path, problem) in self.xapi.problems() {
+            say(&format!("xapi.{path}"), &problem);
         }
         for (path, value) in self.limits.positive() {
             if value == 0 {

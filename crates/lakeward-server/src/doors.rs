@@ -21,7 +21,8 @@ use crate::query::QueryDoor;
 use crate::rate::Rate;
 use crate::refusal::Refusal;
 use crate::serve::Backend;
-use crate::{aws, delivery, events, firehose, inspect, kinesis, query, replay, runs, slices};
+use crate::xapi::XapiDoor;
+use crate::{aws, delivery, events, firehose, inspect, kinesis, query, replay, runs, slices, xapi};
 
 /// What every door needs.
 #[derive(Debug)]
@@ -36,6 +37,7 @@ pub(crate) struct Doors {
     pub(crate) firehose: firehose::Api,
     pub(crate) kinesis: Arc<kinesis::Api>,
     pub(crate) launchdarkly: EventsDoor,
+    pub(crate) xapi: XapiDoor,
     pub(crate) queries: QueryDoor,
     metrics: Option<PrometheusHandle>,
     shutdown: CancellationToken,
@@ -45,7 +47,7 @@ impl Doors {
     pub(crate) fn new(
         config: &ServerConfig,
         backend: Backend,
-        launchdarkly: EventsDoor,
+        (launchdarkly, xapi): (EventsDoor, XapiDoor),
         shutdown: CancellationToken,
     ) -> Self {
         let Backend { intake, control, streams, clock, metrics, bucket_destination, queries } = backend;
@@ -73,6 +75,7 @@ impl Doors {
             clock,
             control,
             launchdarkly,
+            xapi,
             queries: QueryDoor::new(queries),
             firehose,
             kinesis: Arc::new(kinesis),
@@ -101,6 +104,7 @@ impl Doors {
             .route("/v1/runs/{id}", get(runs::get).delete(runs::delete))
             .route("/v1/runs/{id}/slices", get(runs::slices))
             .merge(launchdarkly::routes())
+            .merge(xapi::routes())
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(ready))
             .route("/metrics", get(prometheus))

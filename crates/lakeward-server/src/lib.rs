@@ -33,9 +33,11 @@ mod serve;
 mod sigv4;
 mod slices;
 mod split;
+mod xapi;
 
 pub use config::{AuthConfig, KinesisConfig, ServerConfig, ServerLimits, SigV4Key, TlsConfig};
 pub use firehose::BucketDestination;
 pub use launchdarkly::LaunchDarklyConfig;
 pub use query::{Answer, Queries, QueryFailure, QueryFormat};
 pub use serve::{Backend, Running, ServeError, serve};
+pub use xapi::{XapiConfig, XapiCredential};

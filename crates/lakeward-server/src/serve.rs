@@ -32,6 +32,7 @@ use crate::doors::Doors;
 use crate::firehose::BucketDestination;
 use crate::launchdarkly::{self, EventsDoor};
 use crate::query::Queries;
+use crate::xapi::{self, XapiDoor};
 
 /// How long a connection may stay open between requests.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
@@ -136,7 +137,9 @@ pub async fn serve(
     let addr = listener.local_addr().map_err(listen)?;
     let (events, forward) = EventsDoor::open(&config.launchdarkly)
         .map_err(|(path, problem)| ServeError::Config { path: format!("launchdarkly.{path}"), problem })?;
-    let router = Doors::new(&config, backend, events, shutdown.clone()).router();
+    let xapi = XapiDoor::new(&config.xapi, backend.streams.clone())
+        .map_err(|error| ServeError::Config { path: "xapi.stream".into(), problem: error.to_string() })?;
+    let router = Doors::new(&config, backend, (events, xapi), shutdown.clone()).router();
     let front = Front {
         router: TowerToHyperService::new(router),
         tls,
@@ -304,6 +307,7 @@ fn door(request: &Request<Incoming>) -> (&'static str, HeaderName) {
         "/" if target().is_some_and(|t| t.starts_with(crate::kinesis::TARGET_PREFIX)) => ("kinesis", AMAZON),
         "/" => ("firehose", AMAZON),
         path if launchdarkly::is_ours(path) => ("launchdarkly", OURS),
+        path if xapi::is_ours(path) => ("xapi", OURS),
         path if path.ends_with("/records") => ("events", OURS),
         path if path.starts_with("/firehose/") || path.ends_with("/firehose") => ("delivery", OURS),
         _ => ("operations", OURS),

@@ -6,6 +6,7 @@
 //! HTTP server. Nothing here is shared with the connectors: a mistake of
 //! theirs must not be made here a second time.
 
+pub mod adobe_livestream;
 pub mod amplitude;
 mod clock;
 mod random;

@@ -23,6 +23,12 @@ pub(crate) enum Code {
     NotPermitted,
     /// The configuration is wrong.
     Configuration,
+    /// A daemon died and left its pid file (LSB's status code).
+    Dead,
+    /// A daemon is stopped (LSB's status code).
+    Stopped,
+    /// Whether a daemon runs cannot be known (LSB's status code).
+    Unknown,
     /// Nothing could be had yet; only where this code was asked for.
     NothingYet,
     /// Ended by SIGINT, at a clean place.
@@ -32,6 +38,22 @@ pub(crate) enum Code {
 }
 
 impl Code {
+    /// The codes that a service ends with.
+    const OF_SERVICES: [Self; 7] = [
+        Self::Done,
+        Self::Usage,
+        Self::Data,
+        Self::Unavailable,
+        Self::TryAgain,
+        Self::NotPermitted,
+        Self::Configuration,
+    ];
+
+    /// What a service that ended with this number says.
+    pub(crate) fn of_number(number: u8) -> Option<Self> {
+        Self::OF_SERVICES.into_iter().find(|code| code.number() == number)
+    }
+
     /// The number that the process ends with.
     pub(crate) fn number(self) -> u8 {
         match self {
@@ -42,6 +64,9 @@ impl Code {
             Self::TryAgain => 75,
             Self::NotPermitted => 77,
             Self::Configuration => 78,
+            Self::Dead => 1,
+            Self::Stopped => 3,
+            Self::Unknown => 4,
             Self::NothingYet => 99,
             // As a shell says of what a signal ended.
             Self::Interrupted => 130,

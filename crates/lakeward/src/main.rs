@@ -47,6 +47,8 @@ enum Command {
     Dev(commands::dev::Dev),
     /// Serve as a configuration file says.
     Run(commands::run::Run),
+    /// Run instances of the service in the background.
+    Daemon(commands::daemon::Daemon),
     /// Convert local JSON files to partitioned Parquet (or NDJSON, CSV),
     /// without any service.
     Convert(commands::convert::Convert),
@@ -84,11 +86,16 @@ enum Command {
     /// Be an upstream: seeded data and scripted misbehaviour, for trying a
     /// source without an account.
     Simulate(commands::simulate::Simulate),
+    /// Be an AWS Lambda function: take the objects that events tell of.
+    Lambda(Box<commands::lambda::Lambda>),
 }
 
 fn main() -> ExitCode {
     abort_on_panic();
-    let arguments = Arguments::parse();
+    let mut arguments = Arguments::parse_from(arguments());
+    if let Command::Daemon(daemon) = &mut arguments.command {
+        daemon.prepare();
+    }
     let filter = arguments.log.as_deref();
     let log =
         terminal::log(log_to(&arguments.command), filter, default_log(&arguments.command), arguments.json);
@@ -121,6 +128,7 @@ async fn run(command: Command, out: &terminal::Output) -> anyhow::Result<exit::C
         Command::Demo(demo) => demo.run(out).await,
         Command::Dev(dev) => dev.run(out).await,
         Command::Run(run) => run.run(out).await,
+        Command::Daemon(daemon) => Box::pin(daemon.run(out)).await,
         Command::Convert(convert) => convert.run(out),
         Command::Init(init) => init.run(out),
         Command::Check(check) => Box::pin(check.run(out)).await,
@@ -137,7 +145,17 @@ async fn run(command: Command, out: &terminal::Output) -> anyhow::Result<exit::C
         Command::Ddl(ddl) => ddl.run(out).await,
         Command::Schema(schema) => schema.run(out).await,
         Command::Simulate(simulate) => Box::pin(simulate.run(out)).await,
+        Command::Lambda(lambda) => Box::pin(lambda.run(out)).await,
     }
+}
+
+/// The command line. A Lambda sandbox starts the program without any.
+fn arguments() -> Vec<std::ffi::OsString> {
+    let mut given: Vec<_> = std::env::args_os().collect();
+    if given.len() == 1 && std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some() {
+        given.push("lambda".into());
+    }
+    given
 }
 
 /// A broken invariant ends the process, whichever thread finds it: the next
@@ -157,6 +175,7 @@ fn log_to(command: &Command) -> &terminal::LogTo {
     match command {
         Command::Pull(pull) => pull.log_to(),
         Command::Backfill(backfill) => backfill.log_to(),
+        Command::Daemon(daemon) => daemon.log_to(),
         _ => &terminal::LogTo::Stderr,
     }
 }
@@ -165,6 +184,8 @@ fn log_to(command: &Command) -> &terminal::LogTo {
 fn default_log(command: &Command) -> &'static str {
     match command {
         Command::Run(_) | Command::Dev(_) | Command::Simulate(_) => "info",
+        Command::Daemon(daemon) if daemon.is_service() => "info",
+        Command::Lambda(lambda) if !lambda.is_once() => "info",
         _ => "error",
     }
 }

@@ -130,6 +130,13 @@ pub(crate) enum LogTo {
     Stdout,
     /// Behind what is in this file.
     File(PathBuf),
+    /// To this file, which is renamed at midnight UTC.
+    Daily {
+        /// The file.
+        file: PathBuf,
+        /// How many days before today are kept.
+        keep_days: u16,
+    },
 }
 
 impl FromStr for LogTo {
@@ -156,6 +163,10 @@ pub(crate) fn log(to: &LogTo, filter: Option<&str>, default: &str, json: bool) -
         LogTo::File(file) => {
             let file = std::fs::File::options().append(true).create(true).open(file)?;
             (BoxMakeWriter::new(std::sync::Arc::new(file)), false)
+        }
+        LogTo::Daily { file, keep_days } => {
+            let daily = crate::commands::daemon::DailyFile::open(file, *keep_days)?;
+            (BoxMakeWriter::new(std::sync::Mutex::new(daily)), false)
         }
     };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);

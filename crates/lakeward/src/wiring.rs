@@ -7,9 +7,11 @@ use std::sync::Arc;
 use lakeward_columnar::shape::Lambda;
 use lakeward_columnar::transform::{Transform, TransformError};
 use lakeward_connectors::catalogs::glue::Glue;
+use lakeward_connectors::destinations::clickhouse;
 use lakeward_connectors::destinations::lake::{Lake, LakeConfig};
-use lakeward_connectors::destinations::warehouse::{Table, Warehouse};
+use lakeward_connectors::destinations::warehouse::{CutRows, Table, Warehouse};
 use lakeward_connectors::functions::{self, FunctionConfig};
+use lakeward_connectors::sources::adobe_livestream::AdobeLivestreamSource;
 use lakeward_connectors::sources::amplitude::AmplitudeSource;
 use lakeward_connectors::sources::kinesis::KinesisSource;
 use lakeward_connectors::sources::objects::{ObjectsSource, SqsAnnouncements};
@@ -94,7 +96,16 @@ impl Place {
 fn open_table(destination: &DestinationConfig) -> Result<Option<Arc<dyn Table>>, String> {
     match destination {
         DestinationConfig::Lake(_) => Ok(None),
+        DestinationConfig::Clickhouse(config) => {
+            let table = clickhouse::open(config, cut_rows()).map_err(|error| error.to_string())?;
+            Ok(Some(Arc::new(table)))
+        }
     }
+}
+
+/// How a table takes files apart.
+fn cut_rows() -> CutRows {
+    Arc::new(|file, rows| lakeward_columnar::cut::rows(file, rows).map_err(|error| error.to_string()))
 }
 
 /// Bucket naming rules (Amazon S3 user guide, "General purpose bucket naming
@@ -150,6 +161,10 @@ pub(crate) fn sources(config: &Config) -> anyhow::Result<Vec<SourceSpec>> {
     let open = |source: &SourceConfig| {
         let opened: Box<dyn Source> = match source {
             SourceConfig::Kinesis(kinesis) => Box::new(KinesisSource::open(kinesis)?),
+            SourceConfig::AdobeLivestream(livestream) => {
+                let opened = AdobeLivestreamSource::open(livestream, &spool(config, source));
+                Box::new(opened.map_err(|error| unusable(source, &error))?)
+            }
             SourceConfig::Amplitude(_) | SourceConfig::Objects(_) => return Ok(None),
         };
         Ok(Some(SourceSpec {
@@ -171,7 +186,7 @@ pub(crate) fn sliced(config: &Config, looks: bool) -> anyhow::Result<Vec<SlicedS
         let mut announcements: Option<Box<dyn Announcements>> = None;
         let mut growing = None;
         let (opened, parallel, every): (Arc<dyn SlicedSource>, _, _) = match source {
-            SourceConfig::Kinesis(_) => return Ok(None),
+            SourceConfig::Kinesis(_) | SourceConfig::AdobeLivestream(_) => return Ok(None),
             SourceConfig::Amplitude(amplitude) => {
                 let opened =
                     AmplitudeSource::open(amplitude, &spool).map_err(|error| unusable(source, &error))?;
@@ -206,6 +221,17 @@ pub(crate) fn sliced(config: &Config, looks: bool) -> anyhow::Result<Vec<SlicedS
     config.sources.iter().map(open).filter_map(Result::transpose).collect()
 }
 
+/// A source of objects for a process that has no state: what must lie on the
+/// disk while it is read lies in the system's folder for such files.
+pub(crate) fn objects(source: &SourceConfig) -> anyhow::Result<ObjectsSource> {
+    let SourceConfig::Objects(objects) = source else {
+        let message = format!("the source {} has no objects", source.name());
+        return Err(coded(Code::Configuration, message));
+    };
+    let spool = std::env::temp_dir().join("lakeward").join(&objects.name);
+    ObjectsSource::open(objects, &spool).map_err(|error| unusable(source, &error))
+}
+
 /// The folder for what a source keeps on the disk while it reads.
 fn spool(config: &Config, source: &SourceConfig) -> PathBuf {
     config.state.join("sources").join(source.name())
@@ -227,6 +253,11 @@ pub(crate) async fn probe_source(
             let opened = ObjectsSource::open(objects, &spool(config, source))
                 .map_err(|error| unusable(source, &error))?;
             ("list", opened.probe().await)
+        }
+        SourceConfig::AdobeLivestream(livestream) => {
+            let opened = AdobeLivestreamSource::open(livestream, &spool(config, source))
+                .map_err(|error| unusable(source, &error))?;
+            ("token", opened.probe().await)
         }
     })
 }

@@ -10,7 +10,7 @@ use super::sources::Sources;
 use super::{BuildError, Input, ShapeError};
 use crate::decode::{DecodeError, DecodeOptions, Decoded, Decoder};
 use crate::dedup::{Key, content_key};
-use crate::process::{Outcome, Processor, Reason, Stage, lineage};
+use crate::process::{Outcome, Processor, Reason, Stage, lineage, raw};
 use crate::quarantine::Quarantined;
 use crate::shape::{Contract, DedupKey};
 
@@ -216,6 +216,8 @@ impl<'a> Arriving<'a> {
         let first = self.arrived.begin(self.input, block)?;
         let pieces = self.arrived.process(&self.processor, block, first, outcomes);
         let pieces = pieces.as_ref().unwrap_or(&block.records);
+        let raw = if self.input.shape.raw { raw::with_raw(pieces) } else { None };
+        let pieces = raw.as_ref().unwrap_or(pieces);
         match self.with_lineage(block, first, pieces) {
             Some(pieces) => self.decoder.push_records(&pieces)?,
             None => self.decoder.push_records(pieces)?,

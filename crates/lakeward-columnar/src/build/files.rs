@@ -47,6 +47,7 @@ impl Places {
             (path.reads_events(), "path", "`!{event:…}`"),
             (shape.sql.is_some(), "sql", "SQL"),
             (shape.lineage, "lineage", "`lineage: true`"),
+            (shape.raw, "raw", "`raw: true`"),
             (by_columns, "dedup", "a key of columns (but `key: content`)"),
         ];
         if let Some((_, field, what)) = unusable.into_iter().find(|(used, ..)| *used && is_verbatim) {

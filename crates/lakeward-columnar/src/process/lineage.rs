@@ -22,11 +22,15 @@ const GROWTH_MAX: usize = 64 << 20;
 /// The column of the file's name.
 pub(crate) const FILE: &str = "_file";
 
+/// The column of the file's version, as its store tells: its etag. It is
+/// among the fields.
+pub(crate) const ETAG: &str = "_etag";
+
 /// The column of the line in the file, from 1.
 pub(crate) const LINE: &str = "_line";
 
 /// `pieces` with the columns of their records' lineage: what the names of their
-/// files say and, if `with_place`, [`FILE`] and [`LINE`]. `keys` are those of
+/// files say and, if `with_place`, [`FILE`], [`LINE`] and [`ETAG`]. `keys` are those of
 /// the block's records, `record_of` gives the record of each piece. `None` if
 /// nothing is added to any of them.
 #[must_use]
@@ -93,7 +97,7 @@ impl Members {
         if !is_known {
             self.latest = Some((lineage.file.into(), lineage.fields.into()));
             self.all.clear();
-            for (name, value) in read(lineage.fields) {
+            for (name, value) in read(lineage.fields).filter(|(name, _)| with_place || name != ETAG) {
                 self.add(&name, value);
             }
             if with_place {

@@ -3,7 +3,7 @@
 //! In Firehose's order (developer guide, "Data transformation" and "Dynamic
 //! partitioning"): aggregates of the Kinesis Producer Library, inflate, take
 //! apart, Lambda function, partition keys, delimiter. What is decoded then gets
-//! the columns of its record's lineage ([`lineage`]). Everything here is a pure
+//! the columns of its record's lineage ([`lineage`]) and its own text ([`raw`]). Everything here is a pure
 //! function of the records, except what a Lambda function says of them: its
 //! replies are stored before they are used, and come in as [`Outcome`]s.
 
@@ -11,6 +11,7 @@ mod collect;
 mod inflate;
 pub(crate) mod lineage;
 mod query;
+pub(crate) mod raw;
 mod split;
 #[cfg(test)]
 mod tests;

@@ -26,7 +26,7 @@ pub(super) fn json(record: &[u8], mut piece: impl FnMut(&[u8]) -> Result<(), Rea
 }
 
 /// The length of the object at the start of `text`; `None` if it does not end.
-fn object(text: &[u8]) -> Option<usize> {
+pub(super) fn object(text: &[u8]) -> Option<usize> {
     let mut depth = 0_usize;
     let mut at = 0;
     while at < text.len() {

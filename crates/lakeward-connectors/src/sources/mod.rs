@@ -1,5 +1,6 @@
 //! Where records are pulled from.
 
+pub mod adobe_livestream;
 pub mod amplitude;
 pub mod kinesis;
 pub mod objects;

@@ -21,7 +21,7 @@ use crate::ledger::slices::{Settled, SliceRecord};
 use crate::source::SourceState;
 
 /// Bytes of records that become one frame, unless one chunk has more.
-const FRAME_BYTES: usize = 4 << 20;
+const FRAME_BYTES: usize = 2 << 20;
 /// Most records in a frame of several chunks.
 const FRAME_RECORDS: usize = 256 << 10;
 /// So many slices that ended go into the ledger at once, or whenever nothing

@@ -12,7 +12,7 @@ use super::flow::{Flow, Queued, State};
 /// Messages between readers and appender.
 pub(super) const MESSAGES_MAX: usize = 256;
 /// Bytes of chunks that wait for the appender, in KiB: as many as a frame takes.
-const WAITING_KIB_MAX: usize = 4 << 10;
+const WAITING_KIB_MAX: usize = 2 << 10;
 /// Up to this size a reader looks behind a chunk before it hands it on: a slice
 /// that ends there is in the journal with one frame.
 const SMALL_BYTES: usize = 256 << 10;

@@ -1,5 +1,7 @@
 //! `lakeward simulate`: fakes of upstreams.
 
+mod adobe_livestream;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -30,6 +32,8 @@ pub(crate) struct Simulate {
 
 #[derive(Debug, Subcommand)]
 enum Upstream {
+    /// Adobe Analytics Livestream, and the service that gives its tokens.
+    AdobeLivestream(Box<adobe_livestream::AdobeLivestream>),
     /// Amplitude's Export API.
     Amplitude(Box<Amplitude>),
 }
@@ -160,6 +164,7 @@ fn parse_speed(text: &str) -> Result<f64, String> {
 impl Simulate {
     pub(crate) async fn run(self, out: &Output) -> anyhow::Result<Code> {
         match self.upstream {
+            Upstream::AdobeLivestream(livestream) => livestream.run(out).await,
             Upstream::Amplitude(amplitude) => amplitude.run(out).await,
         }
     }

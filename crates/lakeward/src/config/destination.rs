@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use lakeward_columnar::shape::TableFiles;
+use lakeward_connectors::destinations::clickhouse::ClickHouseConfig;
 use lakeward_connectors::destinations::lake::LakeConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,9 @@ use serde::{Deserialize, Serialize};
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum DestinationConfig {
     /// A folder or an object store.
-    Lake(LakeConfig),
+    Lake(Box<LakeConfig>),
+    /// A table of ClickHouse.
+    Clickhouse(Box<ClickHouseConfig>),
 }
 
 impl DestinationConfig {
@@ -21,6 +24,7 @@ impl DestinationConfig {
     pub(crate) fn lake(&self) -> &LakeConfig {
         match self {
             Self::Lake(lake) => lake,
+            Self::Clickhouse(table) => &table.quarantine,
         }
     }
 
@@ -28,6 +32,7 @@ impl DestinationConfig {
     pub(crate) fn table_files(&self) -> Option<TableFiles> {
         match self {
             Self::Lake(_) => None,
+            Self::Clickhouse(table) => Some(TableFiles { row_ids: table.lineage, rows_per_file: None }),
         }
     }
 
@@ -35,6 +40,7 @@ impl DestinationConfig {
     pub(super) fn problem(&self) -> Option<String> {
         match self {
             Self::Lake(lake) => lake.check().err().map(|error| error.to_string()),
+            Self::Clickhouse(table) => table.check().err().map(|error| error.to_string()),
         }
     }
 
@@ -42,6 +48,7 @@ impl DestinationConfig {
     pub(super) fn resolve_in(&mut self, folder: &Path) {
         match self {
             Self::Lake(lake) => lake.resolve_in(folder),
+            Self::Clickhouse(table) => table.resolve_in(folder),
         }
     }
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 use lakeward_connectors::destinations::lake::LakeConfig;
 use lakeward_connectors::functions::FunctionConfig;
 use lakeward_model::units;
-use lakeward_server::{AuthConfig, LaunchDarklyConfig, ServerConfig, ServerLimits, TlsConfig};
+use lakeward_server::{AuthConfig, LaunchDarklyConfig, ServerConfig, ServerLimits, TlsConfig, XapiConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +56,8 @@ pub(crate) struct Config {
     pub(crate) kinesis: KinesisConfig,
     /// The door for LaunchDarkly's SDKs.
     pub(crate) launchdarkly: LaunchDarklyConfig,
+    /// The door for learning software: xAPI statements.
+    pub(crate) xapi: XapiConfig,
     /// How long a stop may take to deliver what is pending. What is not
     /// delivered by then stays in the journal. Default `30s`.
     #[serde(with = "units::duration")]
@@ -82,6 +84,7 @@ impl Default for Config {
             firehose: FirehoseConfig::default(),
             kinesis: KinesisConfig::default(),
             launchdarkly: LaunchDarklyConfig::default(),
+            xapi: XapiConfig::default(),
             drain_grace: Duration::from_secs(30),
             streams: Vec::new(),
             sources: Vec::new(),
@@ -214,13 +217,28 @@ impl Config {
     /// # Errors
     /// The file cannot be read, or [`Problems`]: all of them at once.
     pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
+        Self::read_in(file, environment::of_process)
+    }
+
+    /// The same for one of several instances, whose name is `${INSTANCE}`.
+    ///
+    /// # Errors
+    /// As for [`Self::read`].
+    pub(crate) fn read_as(file: &Path, instance: &str) -> anyhow::Result<Self> {
+        Self::read_in(file, |name| match name {
+            "INSTANCE" => Some(instance.to_string()),
+            other => environment::of_process(other),
+        })
+    }
+
+    fn read_in(file: &Path, environment: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(file).map_err(|error| {
             let message =
                 format!("cannot read {}: {error}; `lakeward init` writes a starter", file.display());
             coded(Code::Configuration, message)
         })?;
         let folder = file.parent().unwrap_or(Path::new("."));
-        let mut config = Self::parse(&text, folder, environment::of_process)
+        let mut config = Self::parse(&text, folder, environment)
             .map_err(|problems| Problems { file: file.to_path_buf(), problems })?;
         config.state = folder.join(&config.state);
         config.firehose.buckets.resolve_in(folder);
@@ -316,6 +334,7 @@ impl Config {
                 shards: self.streams.iter().map(|stream| (stream.name.to_string(), stream.shards)).collect(),
             },
             launchdarkly: self.launchdarkly.clone(),
+            xapi: self.xapi.clone(),
             ..ServerConfig::default()
         }
     }

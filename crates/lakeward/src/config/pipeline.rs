@@ -59,10 +59,15 @@ pub(crate) struct PipelineConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) dedup: Option<DedupConfig>,
     /// Whether rows say where their record came from, for those of a source of
-    /// files or exports: columns `_file` and `_line`. What a file's name says
-    /// becomes columns in any case. Default false.
+    /// files or exports: columns `_file`, `_line` and, if the store tells the
+    /// file's version, `_etag`. What a file's name says becomes columns in any
+    /// case. Default false.
     #[serde(default)]
     pub(crate) lineage: bool,
+    /// Whether rows have the text of their record, byte for byte, as the column
+    /// `_raw`: to keep it, or for SQL to make a hash of it. Default false.
+    #[serde(default)]
+    pub(crate) raw: bool,
     /// What the files look like and where they lie.
     #[serde(default)]
     pub(crate) output: OutputConfig,
@@ -179,6 +184,7 @@ impl PipelineConfig {
             on_mismatch: self.schema.on_mismatch,
             dedup: self.dedup.as_ref().map(DedupConfig::dedup),
             lineage: self.lineage,
+            raw: self.raw,
             table,
             ..self.output.shape(table.is_some())
         }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use lakeward_connectors::sources::ScheduleConfig;
+use lakeward_connectors::sources::adobe_livestream::AdobeLivestreamConfig;
 use lakeward_connectors::sources::amplitude::AmplitudeConfig;
 use lakeward_connectors::sources::kinesis::KinesisConfig;
 use lakeward_connectors::sources::objects::ObjectsConfig;
@@ -23,6 +24,8 @@ pub(crate) enum SourceConfig {
     Amplitude(Box<AmplitudeConfig>),
     /// The objects of a bucket, or the files of a folder, each once.
     Objects(Box<ObjectsConfig>),
+    /// The hits of Adobe Analytics, by its Livestream.
+    AdobeLivestream(Box<AdobeLivestreamConfig>),
 }
 
 impl SourceConfig {
@@ -32,6 +35,7 @@ impl SourceConfig {
             Self::Kinesis(kinesis) => &kinesis.name,
             Self::Amplitude(amplitude) => &amplitude.name,
             Self::Objects(objects) => &objects.name,
+            Self::AdobeLivestream(livestream) => &livestream.name,
         }
     }
 
@@ -41,6 +45,7 @@ impl SourceConfig {
             Self::Kinesis(kinesis) => &kinesis.stream,
             Self::Amplitude(amplitude) => &amplitude.stream,
             Self::Objects(objects) => &objects.stream,
+            Self::AdobeLivestream(livestream) => &livestream.stream,
         }
     }
 
@@ -50,14 +55,23 @@ impl SourceConfig {
             Self::Kinesis(_) => "kinesis",
             Self::Amplitude(_) => "amplitude",
             Self::Objects(_) => "objects",
+            Self::AdobeLivestream(_) => "adobe_livestream",
         }
     }
 
     /// Whether its records come in slices, of which any range can be taken.
     pub(crate) fn is_sliced(&self) -> bool {
         match self {
-            Self::Kinesis(_) => false,
+            Self::Kinesis(_) | Self::AdobeLivestream(_) => false,
             Self::Amplitude(_) | Self::Objects(_) => true,
+        }
+    }
+
+    /// Whether it keeps something in a folder of the state, named after it.
+    fn has_folder(&self) -> bool {
+        match self {
+            Self::Kinesis(_) => false,
+            Self::Amplitude(_) | Self::Objects(_) | Self::AdobeLivestream(_) => true,
         }
     }
 
@@ -72,7 +86,7 @@ impl SourceConfig {
     /// They cannot be; see [`ScheduleError`].
     pub(crate) fn schedule(&self) -> Result<Option<Schedule>, ScheduleError> {
         let config = match self {
-            Self::Kinesis(_) => None,
+            Self::Kinesis(_) | Self::AdobeLivestream(_) => None,
             Self::Amplitude(amplitude) => amplitude.schedule.as_ref(),
             Self::Objects(objects) => objects.schedule.as_ref(),
         };
@@ -90,6 +104,7 @@ impl SourceConfig {
                 amplitude.spool = amplitude.spool.as_ref().map(|spool| folder.join(spool));
             }
             Self::Objects(objects) => objects.resolve_in(folder),
+            Self::AdobeLivestream(livestream) => livestream.resolve_in(folder),
         }
     }
 
@@ -113,7 +128,7 @@ impl SourceConfig {
         if let Err(error) = StreamName::new(self.stream()) {
             problems.push(Problem::new(format!("{path}.stream"), error.to_string()));
         }
-        if self.is_sliced() && !is_folder(name) {
+        if self.has_folder() && !is_folder(name) {
             problems.push(Problem::new(
                 format!("{path}.name"),
                 "a folder of the state has this name: letters, digits, `-`, `_` and `.`, and no `.` at its start",
@@ -123,6 +138,9 @@ impl SourceConfig {
             Self::Kinesis(kinesis) => kinesis.check().map_err(|error| (error.setting, error.problem)),
             Self::Amplitude(amplitude) => amplitude.check().map_err(|error| (error.setting, error.problem)),
             Self::Objects(objects) => objects.check().map_err(|error| (error.setting, error.problem)),
+            Self::AdobeLivestream(livestream) => {
+                livestream.check().map_err(|error| (error.setting, error.problem))
+            }
         };
         if let Err((setting, problem)) = found {
             problems.push(Problem::new(format!("{path}.{setting}"), problem));

@@ -89,6 +89,12 @@ impl Bucket {
         &self.name
     }
 
+    /// What the keys of all its objects begin with: empty, or with a slash at
+    /// its end.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// The object's name, if its key is below the prefix.
     pub(super) fn name_of<'k>(&self, key: &'k str) -> Option<&'k str> {
         key.strip_prefix(&self.prefix).filter(|name| !name.is_empty())

@@ -11,7 +11,7 @@ const BYTES_MAX: usize = 1_024;
 const PARTS_MAX: usize = 32;
 /// Names that columns of ours have, and what `!{source:file}` and
 /// `!{source:stem}` mean in output paths.
-const TAKEN: [&str; 5] = ["_file", "_line", "_rescued", "file", "stem"];
+const TAKEN: [&str; 6] = ["_etag", "_file", "_line", "_rescued", "file", "stem"];
 
 /// A pattern that names fit or do not fit.
 #[derive(Debug, Clone)]
@@ -323,7 +323,7 @@ mod tests {
         check("a}", "without its `{`");
         check("{}", "a part's name");
         check("{1a}", "a part's name");
-        for taken in ["_file", "_line", "_rescued", "_Rescued", "file", "stem", "Stem:int"] {
+        for taken in ["_etag", "_file", "_line", "_rescued", "_Rescued", "file", "stem", "Stem:int"] {
             check(&format!("x/{{{taken}}}"), "a name of ours");
         }
         check("{a}/{a}", "two parts");

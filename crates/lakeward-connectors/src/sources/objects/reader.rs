@@ -6,7 +6,7 @@ use std::io;
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
-use lakeward_model::{Captured, Chunk, Failure, FailureKind, Keys, Lineage, Records, SliceId};
+use lakeward_model::{Chunk, Failure, FailureKind, Keys, Lineage, Records, SliceId};
 use lakeward_model::{SliceFailure, SliceReader};
 use lakeward_unpack::{Block, Input, Options, Place, UnpackError, Unpacking};
 
@@ -68,8 +68,7 @@ pub(super) struct About {
 
 impl About {
     pub(super) fn new(id: SliceId, slice: &lakeward_model::Slice, address: String) -> Self {
-        let fields = Captured::fields(&slice.captured);
-        Self { id, name: slice.name.clone(), version: slice.version.clone(), address, fields }
+        Self { id, name: slice.name.clone(), version: slice.version.clone(), address, fields: slice.fields() }
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::Path;
 use bytes::Bytes;
 use lakeward_connectors::sources::objects::{ObjectsConfig, ObjectsSource};
 use lakeward_model::{
-    Captured, CapturedValue, FailureKind, Lineage, Slice, SliceFailure, SlicedSource, Timestamp, Wanted,
+    CapturedValue, FailureKind, Lineage, Slice, SliceFailure, SlicedSource, Timestamp, Wanted,
 };
 use server::Server;
 
@@ -57,7 +57,7 @@ async fn read_from(
         let read = chunk.records.iter().enumerate().map(|(at, record)| {
             let lineage = Lineage::read(keys.get(at)).expect("a lineage");
             assert_eq!(lineage.slice, id);
-            assert_eq!(lineage.fields, Captured::fields(&slice.captured));
+            assert_eq!(lineage.fields, slice.fields());
             (String::from_utf8(record.to_vec()).expect("text"), lineage.file.to_string(), lineage.line)
         });
         chunks.push((read.collect(), chunk.resume));

@@ -223,7 +223,7 @@ fn objects(array: &ArrayRef) -> Result<ArrayRef> {
 }
 
 /// An object's entries in their order, each key once.
-struct Entries<'a>(Vec<(String, &'a RawValue)>);
+pub(super) struct Entries<'a>(pub(super) Vec<(String, &'a RawValue)>);
 
 impl<'de> serde::Deserialize<'de> for Entries<'de> {
     fn deserialize<D: Deserializer<'de>>(reader: D) -> std::result::Result<Self, D::Error> {
@@ -252,7 +252,7 @@ impl<'de> Visitor<'de> for ReadEntries {
     }
 }
 
-fn check_text(name: &str, data_type: Option<&DataType>) -> Result<()> {
+pub(super) fn check_text(name: &str, data_type: Option<&DataType>) -> Result<()> {
     match data_type {
         Some(DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 | DataType::Null) => Ok(()),
         Some(other) => plan_err!(
@@ -263,7 +263,7 @@ fn check_text(name: &str, data_type: Option<&DataType>) -> Result<()> {
     }
 }
 
-fn text_array(array: &ArrayRef) -> Result<ArrayRef> {
+pub(super) fn text_array(array: &ArrayRef) -> Result<ArrayRef> {
     Ok(arrow::compute::cast(array, &DataType::Utf8)?)
 }
 

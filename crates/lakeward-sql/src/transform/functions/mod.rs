@@ -5,6 +5,7 @@ mod access;
 mod chance;
 mod json;
 mod more;
+mod tidy;
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -201,7 +202,7 @@ pub(super) fn all() -> &'static HashMap<String, Arc<ScalarUDF>> {
                 add(&mut all, function);
             }
         }
-        for function in json::all().into_iter().chain(more::all()) {
+        for function in json::all().into_iter().chain(more::all()).chain(tidy::all()) {
             add(&mut all, Arc::new(function));
         }
         all

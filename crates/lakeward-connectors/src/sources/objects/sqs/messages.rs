@@ -23,7 +23,7 @@ pub(in super::super) struct Event {
 /// The objects that a message tells of: none if it tells of something else that
 /// is known, as S3's test event or an object that was deleted. The error says
 /// why it was not understood.
-pub(super) fn read(body: &str) -> Result<Vec<Event>, &'static str> {
+pub(in super::super) fn read(body: &str) -> Result<Vec<Event>, &'static str> {
     let value: Value = serde_json::from_str(body).map_err(|_| "it is not JSON")?;
     read_value(&value, DEPTH_MAX)
 }

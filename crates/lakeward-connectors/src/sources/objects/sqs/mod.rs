@@ -20,7 +20,7 @@ use tokio::task::AbortHandle;
 use super::config::{ObjectsConfig, ObjectsConfigError};
 use super::{ObjectsSource, Store};
 use crate::aws_json::{AwsError, AwsJson, AwsService};
-pub(super) use messages::Event;
+pub(super) use messages::{Event, read};
 
 const SERVICE: AwsService =
     AwsService { name: "sqs", target: "AmazonSQS", content_type: "application/x-amz-json-1.0" };
