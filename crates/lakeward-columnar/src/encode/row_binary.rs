@@ -354,8 +354,8 @@ mod tests {
             let (from, to) = (from.min(count), to.min(count));
             prop_assume!(from <= to);
             let batch = batch(count);
-            let whole = encode(&batch, &[0..count]).expect("it encodes");
-            let part = encode(&batch, &[from..to]).expect("it encodes");
+            let of = |run: Range<usize>| encode(&batch, std::slice::from_ref(&run)).expect("it encodes");
+            let (whole, part) = (of(0..count), of(from..to));
             prop_assert_eq!(rows(&whole, from as u64..to as u64), Some(part));
             prop_assert_eq!(rows(&whole, 0..count as u64 + 1), None);
         }
