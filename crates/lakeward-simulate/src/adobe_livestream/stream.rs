@@ -135,6 +135,9 @@ impl Sending {
         let Some(encoder) = &mut self.encoder else { return Ok(false) };
         encoder.write_all(self.text.as_bytes())?;
         self.text.clear();
+        // The first one may stop half-way, where its buffer was nearly full
+        // (flate2 1.1: the rest is asked for without the flush).
+        encoder.flush()?;
         encoder.flush()?;
         let packed = std::mem::take(encoder.get_mut());
         self.cut(packed);

@@ -66,13 +66,13 @@ impl AdobeLivestreamSource {
         Ok(Self { config: config.clone(), connector, lines: None, progress: None, handed: None })
     }
 
-    /// Asks for a token, and for nothing else: a connection would take a place
-    /// from those that read. What it found, for a person.
+    /// Asks for a new token, and for nothing else: a connection would take a
+    /// place from those that read. What it found, for a person.
     ///
     /// # Errors
     /// No token can be had; the message says why.
     pub async fn probe(&self) -> Result<String, Failure> {
-        self.connector.tokens.get(None).await?;
+        self.connector.tokens.renew().await?;
         Ok(format!("a token for {}", self.config.stream_name()))
     }
 }

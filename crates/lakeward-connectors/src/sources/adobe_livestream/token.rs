@@ -125,6 +125,18 @@ impl Tokens {
         known.as_ref().map(|token| token.access_token.clone()).ok_or_else(|| failures::not_done("no token"))
     }
 
+    /// A new token, however good the one is that is there.
+    ///
+    /// # Errors
+    /// None can be had.
+    pub(super) async fn renew(&self) -> Result<(), Failure> {
+        let mut known = self.known.lock().await;
+        let token = self.request().await?;
+        self.store(&token).await;
+        *known = Some(token);
+        Ok(())
+    }
+
     /// Whether a new token should be asked for although the connection stands.
     pub(super) async fn is_old(&self) -> bool {
         self.known.lock().await.as_ref().is_some_and(|token| !self.is_fresh(token, None))

@@ -2,7 +2,6 @@
 
 mod server;
 
-use std::path::Path;
 use std::time::Duration;
 
 use lakeward_connectors::sources::adobe_livestream::{AdobeLivestreamConfig, AdobeLivestreamSource, Reset};
@@ -340,20 +339,33 @@ async fn instances_share_one_token_through_its_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let shared =
         AdobeLivestreamConfig { token_file: Some(folder.path().join("shared/token")), ..config(&server) };
-    let open = |folder: &Path| AdobeLivestreamSource::open(&shared, folder).expect("a source");
+    let mut pullers: Vec<Puller> = (0..8).map(|_| Puller::new(&shared)).collect();
     // All at once: one asks, the others find what it got.
-    let sources: Vec<_> = (0..8).map(|_| open(folder.path())).collect();
-    let probes = futures::future::join_all(sources.iter().map(AdobeLivestreamSource::probe)).await;
-    assert!(probes.iter().all(Result::is_ok), "{probes:?}");
+    futures::future::join_all(
+        pullers.iter_mut().map(|p| p.until(|p| server.state().asked.len() > 7 && p.cursor.is_some())),
+    )
+    .await;
     assert_eq!(server.state().tokens, 1);
     // Another credential does not take it.
     let other = AdobeLivestreamConfig { client_id: "other".into(), ..shared.clone() };
-    AdobeLivestreamSource::open(&other, folder.path()).expect("a source").probe().await.expect("a token");
+    Puller::new(&other).until(|_| server.state().asked.len() > 8).await;
     assert_eq!(server.state().tokens, 2);
     // And rubbish in the file is no token.
     std::fs::write(folder.path().join("shared/token"), b"\0rubbish").expect("written");
-    open(folder.path()).probe().await.expect("a token");
+    Puller::new(&shared).until(|_| server.state().asked.len() > 9).await;
     assert_eq!(server.state().tokens, 3);
+}
+
+#[tokio::test]
+async fn a_probe_asks_for_a_new_token_and_takes_no_connection() {
+    let server = Server::start(Vec::new()).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = AdobeLivestreamSource::open(&config(&server), folder.path()).expect("a source");
+    for tokens in 1..3 {
+        assert!(source.probe().await.expect("a token").contains("adobe-livestream-acme"));
+        assert_eq!(server.state().tokens, tokens);
+    }
+    assert!(server.state().asked.is_empty());
 }
 
 #[tokio::test]

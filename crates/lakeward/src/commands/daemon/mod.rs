@@ -197,7 +197,13 @@ impl Run {
         let instance = Instance::of(&self.which)?;
         let held = instance.take()?;
         let signals = Signals::listen()?;
-        let service = Service::start(&instance.config, None).await?;
+        let service = match Service::start(&instance.config, None).await {
+            Ok(service) => service,
+            Err(error) => {
+                held.give_up();
+                return Err(error);
+            }
+        };
         let url = format!("{}://{}", service.scheme, service.addr);
         tracing::info!(instance = instance.name, pid = std::process::id(), url, "listening");
         if !self.detached {

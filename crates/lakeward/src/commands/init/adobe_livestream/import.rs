@@ -2,6 +2,7 @@
 //! `producer_parameters.json` and `config_admin.json` is either taken over, or
 //! named with the reason why it is not.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -12,6 +13,17 @@ use crate::exit::{Code, coded};
 const FILES: [&str; 2] = ["producer_parameters.json", "config_admin.json"];
 /// A file that is larger is none of them.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Keys of the table, what they are called in the template, and what stands
+/// there without them.
+const REDSHIFT: [(&str, &str, &str); 6] = [
+    ("Redshift_host", "host", "${REDSHIFT_HOST}"),
+    ("Redshift_port", "port", "5439"),
+    ("Redshift_dbname", "database", "${REDSHIFT_DATABASE}"),
+    ("Redshift_user", "user", "${REDSHIFT_USER}"),
+    ("Redshift_staging_table_name", "table", "adobe_ls.adobe_livestream_stg"),
+    ("IAM_Role", "role", "${REDSHIFT_IAM_ROLE:-default}"),
+];
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -27,6 +39,8 @@ pub(super) struct Imported {
     pub(super) bucket: Option<String>,
     pub(super) region: Option<String>,
     pub(super) base_path: Option<String>,
+    /// `host`, `port`, `database`, `user`, `table`, `role`.
+    pub(super) redshift: BTreeMap<&'static str, String>,
     /// What became of each key.
     notes: Vec<(String, String)>,
 }
@@ -72,16 +86,19 @@ impl Imported {
         let number = text.as_deref().and_then(|text| text.parse::<u64>().ok());
         match key {
             "maxConnections" => {
-                self.max_connections = number.and_then(|n| u8::try_from(n).ok()).filter(|n| (1..=8).contains(n));
+                self.max_connections =
+                    number.and_then(|n| u8::try_from(n).ok()).filter(|n| (1..=8).contains(n));
                 self.max_connections.map_or_else(odd, |_| taken("max_connections"))
             }
             "reset" if matches!(text.as_deref(), Some("smallest" | "earliest")) => {
                 self.from_oldest = true;
                 taken("reset, and used for the first connection only")
             }
-            "reset" => "is left out: asking for the newest at every connection loses what came between two of \
+            "reset" => {
+                "is left out: asking for the newest at every connection loses what came between two of \
                         them. Without it the first connection goes on where the old client was cut off"
-                .into(),
+                    .into()
+            }
             "smoothing" => {
                 self.smoothing = matches!(text.as_deref(), Some("1" | "true"));
                 taken("smoothing")
@@ -93,24 +110,28 @@ impl Imported {
             }
             "BATCH_RECORDS" => {
                 self.records = number.filter(|n| *n > 0);
-                self.records.map_or_else(odd, |_| taken("batch.records, times BATCH_FILES: one batch, one COPY"))
+                self.records.map_or_else(odd, |_| {
+                    taken("the records of a file, and times BATCH_FILES batch.records: one batch, one COPY")
+                })
             }
             "BATCH_FILES" => {
                 self.files = number.filter(|n| *n > 0);
-                self.files.map_or_else(odd, |_| taken("batch.records, times BATCH_RECORDS: one batch, one COPY"))
+                self.files
+                    .map_or_else(odd, |_| taken("batch.records, times BATCH_RECORDS: one batch, one COPY"))
             }
             "S3_bucket_name" => {
                 self.bucket = text;
-                self.bucket.as_ref().map_or_else(odd, |_| taken("destination.url"))
+                self.bucket.as_ref().map_or_else(odd, |_| taken("the bucket of the files"))
             }
             "S3_region_name" => {
                 self.region = text;
-                self.region.as_ref().map_or_else(odd, |_| taken("destination.region"))
+                self.region.as_ref().map_or_else(odd, |_| taken("the bucket's region"))
             }
             "S3_base_path" => {
-                let path = text.map(|path| path.trim_matches('/').to_string()).filter(|path| !path.is_empty());
+                let path =
+                    text.map(|path| path.trim_matches('/').to_string()).filter(|path| !path.is_empty());
                 self.base_path = path.map(|path| format!("{path}/"));
-                taken("the beginning of output.path")
+                taken("the beginning of the files' names")
             }
             "api_key" => {
                 self.client_id = text;
@@ -125,8 +146,29 @@ impl Imported {
                 }
                 None => "has no name of a Livestream in it: set livestream".into(),
             },
-            other => unused(other).into(),
+            other => match REDSHIFT.iter().find(|(known, ..)| *known == other) {
+                Some((_, name, _)) => match text {
+                    Some(text) => {
+                        self.redshift.insert(name, text);
+                        format!("is the destination's {name}")
+                    }
+                    None => odd(),
+                },
+                None => unused(other).into(),
+            },
         }
+    }
+
+    /// The destination with the table's settings, or variables for them.
+    pub(super) fn table(&self, template: &str) -> String {
+        let mut text = template.to_string();
+        for (_, name, default) in REDSHIFT {
+            let value = self.redshift.get(name).map_or(default, String::as_str);
+            text = text.replace(&format!("<{name}>"), value);
+        }
+        let bucket = self.bucket.as_deref().unwrap_or("${REDSHIFT_STAGING_BUCKET}");
+        let rows = self.records.map(|records| format!(", rows_per_file: {records}")).unwrap_or_default();
+        text.replace("<bucket>", bucket).replace("<rows>", &rows)
     }
 
     /// The records of one COPY.
@@ -157,11 +199,11 @@ fn unused(key: &str) -> &'static str {
     match key {
         "copy_command_approach" => "is obsolete: one COPY loads all files of a batch by their manifest",
         "Redshift_password" => "is not copied: keep passwords out of files, as ${REDSHIFT_PASSWORD}",
-        "Redshift_staging_table_name" | "Redshift_dbname" | "Redshift_host" | "Redshift_port" | "Redshift_user"
-        | "IAM_Role" => "belongs to a destination of `type: redshift`, see docs/redshift.md",
         "Redshift_columns" => "is what the SQL below selects: name its columns so, or the table's like these",
         "secret" => "is not copied: give the client secret of the OAuth credential as ${ADOBE_CLIENT_SECRET}",
-        "org_id" | "tech_id" | "pathToKey" => "is obsolete: it belongs to JWT credentials, which ended in 2025",
+        "org_id" | "tech_id" | "pathToKey" => {
+            "is obsolete: it belongs to JWT credentials, which ended in 2025"
+        }
         "tokenEndpoint" => "is obsolete: tokens come from Adobe's /ims/token/v3, or set token_url",
         _ => "is not known",
     }
