@@ -271,6 +271,8 @@ pub enum Output {
     },
     /// Delimited text.
     Csv(CsvOptions),
+    /// ClickHouse's `RowBinaryWithNamesAndTypes`.
+    RowBinary,
     /// The bytes as received.
     Verbatim {
         /// Compression of the whole file.
