@@ -14,7 +14,7 @@ Faults, by `POST /_fault?kind=…&n=…&match=…` for the next n requests whose
   late_header   the same with the error's code in a header
   drop_before   ends the connection without doing anything
   drop_after    does it, then ends the connection
-  delay         waits `ms` before doing it
+  delay         waits `ms` before doing it, as a query that runs
   hang          does it, then waits `ms` before the reply
 `GET /_log` gives the queries with their settings, `DELETE /_log` forgets them and the faults.
 
@@ -168,8 +168,6 @@ class Handler(BaseHTTPRequestHandler):
         engine.note(sql, self.query, len(body))
         fault = engine.take_fault(sql)
         kind = fault.get("kind")
-        if kind == "delay":
-            time.sleep(int(fault.get("ms", 500)) / 1000)
         if kind == "drop_before":
             return self.cut()
         code = int(fault.get("code", 252))
@@ -191,6 +189,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.reply(200, text, headers)
         query_id = self.query.get("query_id") or str(uuid.uuid4())
         with engine.running_query(query_id):
+            if kind == "delay":
+                time.sleep(int(fault.get("ms", 500)) / 1000)
             output, format_name, written = engine.run(self.query, user, sql, body)
             if kind == "hang":
                 time.sleep(int(fault.get("ms", 500)) / 1000)
@@ -228,11 +228,17 @@ def inflated(body, encoding):
     if encoding == "zstd":
         from backports import zstd
 
-        return zstd.decompress(body)
+        return zstd.decompress(body)  # all of its frames
     if encoding == "lz4":
         import lz4.frame
 
-        return lz4.frame.decompress(body)
+        # clickhouse-connect sends a frame for each block.
+        out = []
+        while body:
+            frame = lz4.frame.LZ4FrameDecompressor()
+            out.append(frame.decompress(body))
+            body = frame.unused_data
+        return b"".join(out)
     raise ValueError(f"Code: 1. DB::Exception: Unknown compression method {encoding}")
 
 

@@ -6,6 +6,8 @@ https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 import json
 import pathlib
 import queue
+import select
+import socket
 import subprocess
 import threading
 import time
@@ -29,6 +31,7 @@ class LambdaRuntime:
         self.events = queue.Queue()
         self.answers = {}
         self.answered = threading.Condition()
+        self.taking = threading.Lock()
         self.init_error = None
         self.number = 0
         self.process = None
@@ -50,14 +53,22 @@ class LambdaRuntime:
                 self.end_headers()
                 self.wfile.write(body)
 
+            def is_there(self):
+                try:
+                    return not select.select([self.connection], [], [], 0)[0] or self.connection.recv(1, socket.MSG_PEEK) != b""
+                except OSError:
+                    return False
+
             def do_GET(self):
                 assert self.path == "/2018-06-01/runtime/invocation/next", self.path
+                # Whoever asks may be dead by now: what it would get is for the next one.
                 got = None
-                while got is None and not runtime.stopped:
-                    try:
-                        got = runtime.events.get(timeout=0.1)
-                    except queue.Empty:
-                        continue
+                while got is None and self.is_there():
+                    with runtime.taking:
+                        if not runtime.events.empty() and self.is_there():
+                            got = runtime.events.get()
+                    if got is None:
+                        time.sleep(0.005)
                 if got is None:
                     self.close_connection = True
                     return
@@ -81,7 +92,6 @@ class LambdaRuntime:
                     runtime.answered.notify_all()
                 self.reply(202, b'{"status":"OK"}')
 
-        self.stopped = False
         class Server(ThreadingHTTPServer):
             def handle_error(self, request, client_address):
                 """A sandbox that is killed breaks its connection."""
@@ -135,7 +145,6 @@ class LambdaRuntime:
         self.log.close()
 
     def stop(self):
-        self.stopped = True
         self.kill()
         self.server.shutdown()
         self.server.server_close()

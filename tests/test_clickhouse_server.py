@@ -48,6 +48,12 @@ def test_clients_read_and_write(server, table):
         assert client.query("SELECT id, s FROM t ORDER BY id").result_rows == [(1, "a"), (2, "b"), (3, "c")]
     insert(server, b'{"id": 4, "s": "d"}\n', "JSONEachRow")
     assert server.value("SELECT count() FROM t") == "4"
+    for compress in ("lz4", "zstd", "gzip", False):
+        server.sql("CREATE OR REPLACE TABLE many (id UInt64) ENGINE = MergeTree ORDER BY id")
+        with server.client(compress=compress) as client:
+            # More rows than it puts into one block.
+            client.insert("many", [[n] for n in range(50_000)], column_names=["id"])
+            assert client.query("SELECT uniqExact(id) FROM many").result_rows == [(50_000,)], compress
 
 
 def test_a_token_is_taken_once_also_after_a_kill(server, table):

@@ -1,16 +1,20 @@
 """The same binary as an AWS Lambda function: events of every shape, bulk, redeliveries, kills, and the numbers."""
 
+import io
 import json
 import time
 import urllib.parse
 import uuid
+import zipfile
 
+import boto3
 import pytest
+import servers
 import yaml
 from lambda_runtime import FunctionError, LambdaRuntime
 from lake import fetch
-from service import lakeward
-from xapi_data import STATEMENTS, assert_all_tables, event_hash, init, table
+from service import PROGRAM, lakeward
+from xapi_data import EXPECTED_RAW, STATEMENTS, assert_all_tables, event_hash, init, table
 
 NUMBERS = {
     "events_processed": 14, "video_events_processed": 6, "activity_attempt_events_processed": 1,
@@ -142,9 +146,11 @@ def test_messages_of_a_queue_are_answered_for_one_by_one(sandbox):
     broken = sandbox.put([b"x"], bundle="Z")
     sandbox.client.put_object(Bucket=sandbox.s3.bucket, Key=broken, Body=b"\x1f\x8b\x08\x00cut off")
     bodies = [json.dumps(sandbox.notification(key)) for key in good]
+    # One of them twice in one event.
+    bodies.append(bodies[0])
     wrapped = json.dumps({"Type": "Notification", "TopicArn": "arn", "Message": bodies[2]})
     event = sandbox.sqs(bodies[0], json.dumps(sandbox.notification(broken)), bodies[1], "hello", wrapped,
-                        json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent"}))
+                        json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent"}), bodies[3])
     answer = sandbox.runtime.invoke(event)
     assert answer == {"batchItemFailures": [{"itemIdentifier": "m-1"}, {"itemIdentifier": "m-3"}]}
     assert sandbox.hashes() == sorted(map(event_hash, STATEMENTS[:3]))
@@ -302,3 +308,50 @@ def test_a_configuration_that_cannot_be_is_told(s3, tmp_path):
             time.sleep(0.02)
         assert "bucket" in sandbox.runtime.init_error["errorMessage"]
         assert sandbox.runtime.process.wait(10) != 0
+
+
+def test_bucket_queue_and_function_at_an_emulator(tmp_path):
+    """S3 tells SQS, whose mapping invokes a function of `provided.al2023`: ministack runs all of it."""
+    aws = servers.Glue("ministack")
+    try:
+        session = boto3.session.Session("test", "test", region_name="us-east-1")
+        client = lambda name: session.client(name, endpoint_url=aws.endpoint)
+        s3, sqs, functions = client("s3"), client("sqs"), client("lambda")
+        path = init(tmp_path)
+        config = yaml.safe_load(path.read_text())
+        config["sources"][0] |= {"url": "s3://torus-objects/", "endpoint": aws.endpoint, "region": "us-east-1",
+                                 "access_key_id": "test", "secret_access_key": "test"}
+        for pipeline in config["pipelines"]:
+            pipeline["destination"] = {"type": "lake", "url": str(tmp_path / "lake")}
+        package = io.BytesIO()
+        with zipfile.ZipFile(package, "w") as archive:
+            bootstrap = zipfile.ZipInfo("bootstrap")
+            bootstrap.external_attr = 0o755 << 16
+            # The program itself, without packing some hundred MiB.
+            archive.writestr(bootstrap, f"#!/bin/sh\nexec {PROGRAM}\n")
+            archive.writestr("lakeward.yaml", json.dumps(config))
+        functions.create_function(
+            FunctionName="xapi", Runtime="provided.al2023", Handler="lakeward", Timeout=60,
+            Role="arn:aws:iam::000000000000:role/xapi", Code={"ZipFile": package.getvalue()},
+        )
+        queue = sqs.create_queue(QueueName="torus-objects", Attributes={"VisibilityTimeout": "5"})["QueueUrl"]
+        arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        s3.create_bucket(Bucket="torus-objects")
+        s3.put_bucket_notification_configuration(Bucket="torus-objects", NotificationConfiguration={
+            "QueueConfigurations": [{"QueueArn": arn, "Events": ["s3:ObjectCreated:*"]}]})
+        functions.create_event_source_mapping(
+            FunctionName="xapi", EventSourceArn=arn, BatchSize=10, FunctionResponseTypes=["ReportBatchItemFailures"])
+        for n, start in enumerate((0, 5, 10)):
+            key = f"section/145/video/2025-05-21T13-50-00.{n:06}Z_4C1F.jsonl"
+            s3.put_object(Bucket="torus-objects", Key=key, Body=b"\n".join(STATEMENTS[start:start + 5]))
+        deadline = time.monotonic() + 60
+        hashes = lambda: sorted(row["event_hash"] for row in table(tmp_path / "lake", "raw_events", ["event_hash"]))
+        while hashes() != sorted(EXPECTED_RAW):
+            assert time.monotonic() < deadline, hashes()
+            time.sleep(0.2)
+        answer = functions.invoke(FunctionName="xapi", Payload=json.dumps({"mode": "bulk", "section_id": 145}))
+        body = json.loads(answer["Payload"].read())["body"]
+        assert (body["total_files_found"], body["skipped_files"], body["total_events_processed"]) == (3, 3, 14), body
+    finally:
+        aws.stop()
+    assert_all_tables(tmp_path / "lake")

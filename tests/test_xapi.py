@@ -1,6 +1,8 @@
 """xAPI statements: the door for learning software, the bucket of Torus, and the rows that come of both."""
 
 import base64
+import concurrent.futures
+import datetime
 import json
 import time
 import urllib.error
@@ -112,6 +114,16 @@ def test_live_statements_are_where_their_backfill_finds_them(tmp_path):
         service.audit()
 
 
+def test_a_statement_without_a_time_has_that_of_its_arrival(tmp_path):
+    with Service.run(in_folder(tmp_path, "--tables", "unified")) as service:
+        sent = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        assert post(service, text(timestamp=None))[0] == 200
+        assert post(service, text(timestamp=None, stored="2026-03-01T05:06:07Z"))[0] == 200
+        service.wait_until_delivered()
+    stored, arrived = sorted(row["timestamp"] for row in table(tmp_path / "lake", "raw_events", ["timestamp"]))
+    assert stored == "2026-03-01T05:06:07Z" and sent <= arrived, (stored, arrived)
+
+
 def test_only_the_tables_that_are_asked_for(tmp_path):
     path = in_folder(tmp_path, "--tables", "kinds")
     assert "raw_events" not in path.read_text()
@@ -120,6 +132,16 @@ def test_only_the_tables_that_are_asked_for(tmp_path):
         service.wait_until_delivered()
     assert not (tmp_path / "lake/raw_events").exists()
     assert len(table(tmp_path / "lake", "video_events", ["event_hash"])) == 6
+
+
+def test_the_summary_has_the_numbers_of_all_kinds(tmp_path):
+    put_in_bucket(tmp_path, STATEMENTS)
+    done = lakeward("pull", "torus", "-c", in_folder(tmp_path), "--json", cwd=tmp_path)
+    pipelines = json.loads(done.stdout.splitlines()[-1])["pipelines"]
+    assert {name: numbers["rows"] for name, numbers in pipelines.items()} == {
+        "raw_events": 14, "video_events": 6, "activity_attempt_events": 1, "page_attempt_events": 1,
+        "page_viewed_events": 2, "part_attempt_events": 2,
+    }
 
 
 # What the system that this replaces does wrong (contract, sections 2.2 to 2.4)
@@ -196,7 +218,9 @@ def test_defect_a_bad_line_was_only_counted(tmp_path):
     """It lies in quarantine with its bytes; the other lines of its object are rows."""
     put_in_bucket(tmp_path, [STATEMENTS[0], b'{"actor": ', STATEMENTS[1]])
     path = in_folder(tmp_path, "--tables", "unified")
-    lakeward("pull", "torus", "-c", path, cwd=tmp_path)
+    pulled = lakeward("pull", "torus", "-c", path, "--json", cwd=tmp_path)
+    numbers = json.loads(pulled.stdout.splitlines()[-1])["pipelines"]["raw_events"]
+    assert (numbers["rows"], numbers["quarantined"]) == (2, 1), numbers
     assert len(table(tmp_path / "lake", "raw_events", ["event_hash"])) == 2
     listed = json.loads(lakeward("quarantine", "ls", "-c", path, "--json", cwd=tmp_path).stdout.splitlines()[-1])
     assert "json.syntax" in json.dumps(listed), listed
@@ -300,6 +324,21 @@ def test_ids(door, tmp_path):
     assert post(door, text(result={"success": True}))[1] == timed[0]
     assert len(lines(door, tmp_path)) == 5
     door.audit()
+
+
+def test_two_at_once_with_one_id(door, tmp_path):
+    """Of many that say different things one is stored, and the others hear of it; those that say the same are one."""
+    id = str(uuid.uuid4())
+
+    def at_once(bodies):
+        with concurrent.futures.ThreadPoolExecutor(len(bodies)) as pool:
+            put = lambda body: http("PUT", f"{door.url}/xAPI/statements?statementId={id}", body, JSON)[0]
+            return sorted(pool.map(put, bodies))
+
+    assert at_once([text(id=id, result={"response": str(n)}) for n in range(16)]) == [204] + [409] * 15
+    id = str(uuid.uuid4())
+    assert at_once([text(id=id)] * 16) == [204] * 16
+    assert len(lines(door, tmp_path)) == 2
 
 
 def test_what_is_refused(door, tmp_path):

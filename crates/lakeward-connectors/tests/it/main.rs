@@ -1,6 +1,7 @@
 //! The connectors against real folders, servers and processes.
 
 mod amplitude;
+mod clickhouse;
 mod functions;
 mod glue;
 mod kinesis;

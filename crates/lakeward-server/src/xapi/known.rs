@@ -9,8 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use uuid::Uuid;
 
-/// How many ids are remembered, at about 80 bytes each: as many as the journal
-/// remembers by default.
+/// How many ids are remembered, at about 80 bytes each.
 const IDS_MAX: usize = 65_536;
 
 /// The meanings of statements, by their id; the oldest are forgotten first.

@@ -317,13 +317,16 @@ fn value(one: &Value, hash: &mut Xxh3) {
         }
         Value::String(it) => text(it, hash),
         // 1 and 1.0 are the same number.
-        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
-            (Some(whole), _) => text(&whole.to_string(), hash),
-            (None, Some(float)) if float.fract() == 0.0 && float.abs() < 9e15 => {
-                text(&format!("{float:.0}"), hash);
+        Value::Number(number) => {
+            hash.update(b"#");
+            match (number.as_i64(), number.as_f64()) {
+                (Some(whole), _) => text(&whole.to_string(), hash),
+                (None, Some(float)) if float.fract() == 0.0 && float.abs() < 9e15 => {
+                    text(&format!("{float:.0}"), hash);
+                }
+                _ => text(&number.to_string(), hash),
             }
-            _ => text(&number.to_string(), hash),
-        },
+        }
         Value::Bool(true) => hash.update(b"t"),
         Value::Bool(false) => hash.update(b"f"),
         Value::Null => hash.update(b"n"),

@@ -195,6 +195,10 @@ async fn take(doors: &Doors, statements: Vec<Statement>) -> Result<Vec<Uuid>, Re
         }
     }
     let (named, nameless): (Vec<_>, Vec<_>) = fresh.into_iter().partition(|it| it.is_known_by_id);
+    let appends = futures::stream::iter(named).map(|statement| append(doors, statement));
+    appends.buffered(APPENDS).try_collect::<()>().await?;
+    // Last, and at once: whoever sends the request again because something
+    // failed before does not store these twice.
     if !nameless.is_empty() {
         let mut records = Records::default();
         let mut data = Vec::new();
@@ -206,8 +210,6 @@ async fn take(doors: &Doors, statements: Vec<Statement>) -> Result<Vec<Uuid>, Re
         records.data = data.into();
         doors.intake.accept(&doors.xapi.stream, records, Origin::Push(None)).await?;
     }
-    let appends = futures::stream::iter(named).map(|statement| append(doors, statement));
-    appends.buffered(APPENDS).try_collect::<()>().await?;
     Ok(ids)
 }
 

@@ -19,3 +19,4 @@ mod retention;
 mod slices;
 mod streams;
 mod subscriptions;
+mod xapi;

@@ -35,9 +35,15 @@ impl Lines {
         (self.passed, self.line)
     }
 
-    /// How many bytes are likely to be left for a block.
+    /// How many bytes are likely to be left for a block. Of a stream that was
+    /// not begun nothing is known: most are short, and a block that waits for
+    /// its turn takes all the room that was made for it.
     pub(crate) fn expected(&self) -> usize {
-        if self.window.is_ended() { self.window.held().len() } else { 4 << 20 }
+        match (self.window.is_ended(), self.passed) {
+            (true, _) => self.window.held().len(),
+            (false, 0) => 0,
+            (false, _) => 4 << 20,
+        }
     }
 
     fn pass_bytes(&mut self, bytes: usize) {

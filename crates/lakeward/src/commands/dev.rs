@@ -55,10 +55,10 @@ pub(crate) fn auto_pipeline(dir: &Path, age: Duration) -> AutoPipeline {
         shape: Shape::default(),
         from_latest: false,
         batch: BatchLimits { age, ..BatchLimits::default() },
-        destination: serde_json::to_value(DestinationConfig::Lake(LakeConfig::at(format!(
+        destination: serde_json::to_value(DestinationConfig::Lake(Box::new(LakeConfig::at(format!(
             "{}/{stream}/",
             lake.display()
-        ))))
+        )))))
         .expect("a destination is plain data"),
         catalog: None,
         owner: None,

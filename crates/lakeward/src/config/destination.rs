@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum DestinationConfig {
     /// A folder or an object store.
-    Lake(LakeConfig),
+    Lake(Box<LakeConfig>),
     /// A table of ClickHouse.
     Clickhouse(Box<ClickHouseConfig>),
 }

@@ -69,6 +69,8 @@ impl Client {
     pub(super) fn open(config: &ClickHouseConfig) -> Result<Self, ClickHouseConfigError> {
         let http = reqwest::Client::builder()
             .connect_timeout(config.connect_timeout)
+            // Servers close idle connections after 10 s and more.
+            .pool_idle_timeout(Duration::from_secs(5))
             .redirect(redirect::Policy::none())
             .build()
             .map_err(|error| ClickHouseConfigError {
@@ -214,7 +216,7 @@ impl Answer {
 /// What a server that does not know a setting, or lets nobody change it, may go
 /// without. What exactly-once rests on is not among the latter.
 fn may_be_left_out(setting: &str, code: Option<u32>) -> bool {
-    const UNKNOWN: [&str; 12] = [
+    const UNKNOWN: [&str; 13] = [
         "async_insert",
         "deduplicate_blocks_in_dependent_materialized_views",
         "input_format_json_named_tuples_as_objects",
@@ -226,9 +228,10 @@ fn may_be_left_out(setting: &str, code: Option<u32>) -> bool {
         "max_partitions_per_insert_block",
         "min_insert_block_size_rows",
         "output_format_json_quote_64bit_integers",
+        "precise_float_parsing",
         "select_sequential_consistency",
     ];
-    const LOCKED: [&str; 9] = [
+    const LOCKED: [&str; 10] = [
         "input_format_json_named_tuples_as_objects",
         "input_format_json_read_arrays_as_strings",
         "input_format_json_read_objects_as_strings",
@@ -237,6 +240,7 @@ fn may_be_left_out(setting: &str, code: Option<u32>) -> bool {
         "max_insert_threads",
         "max_partitions_per_insert_block",
         "output_format_json_quote_64bit_integers",
+        "precise_float_parsing",
         "select_sequential_consistency",
     ];
     if code == Some(115) { UNKNOWN.contains(&setting) } else { LOCKED.contains(&setting) }

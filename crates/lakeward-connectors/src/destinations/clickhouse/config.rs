@@ -150,10 +150,10 @@ pub enum PartitionStep {
 pub struct Ttl {
     /// The column, a timestamp or a date.
     pub column: String,
-    /// Days after it.
+    /// Days after it: 1 to 7,300.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub days: Option<u32>,
-    /// Months after it, instead of days.
+    /// Months after it, instead of days: 1 to 240.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub months: Option<u32>,
 }
@@ -305,13 +305,13 @@ impl AutoCreate {
             return Err(wrong("auto_create.order_by", "columns or expressions, none of them empty"));
         }
         match &self.ttl {
-            Some(Ttl { days: Some(n), months: None, .. } | Ttl { days: None, months: Some(n), .. })
-                if *n > 0 =>
-            {
-                Ok(())
-            }
-            Some(_) => Err(wrong("auto_create.ttl", "give days or months, more than 0")),
-            None => Ok(()),
+            // ClickHouse's times end in 2106: a sum beyond that is in the past.
+            Some(
+                Ttl { days: Some(1..=7_300), months: None, .. }
+                | Ttl { days: None, months: Some(1..=240), .. },
+            )
+            | None => Ok(()),
+            Some(_) => Err(wrong("auto_create.ttl", "give days (1 to 7,300) or months (1 to 240)")),
         }
     }
 }
@@ -367,6 +367,7 @@ mod tests {
         let ttl = |days, months| Some(Ttl { column: "at".into(), days, months });
         check(AutoCreate { ttl: ttl(Some(3), None), ..AutoCreate::default() }, None);
         check(AutoCreate { ttl: ttl(Some(3), Some(1)), ..AutoCreate::default() }, Some("auto_create.ttl"));
+        check(AutoCreate { ttl: ttl(None, Some(1_200)), ..AutoCreate::default() }, Some("auto_create.ttl"));
         check(AutoCreate { ttl: ttl(None, None), ..AutoCreate::default() }, Some("auto_create.ttl"));
     }
 

@@ -77,11 +77,11 @@ pub(super) fn slice(partition_key: &str, slice: u32, slices: u32) -> String {
 /// What an insert is sent with. A file of `rows` is one block, so that each of
 /// its partitions is stored at once or not at all, and a second try is cut as
 /// the first.
-pub(super) fn settings<'a>(
+pub(super) fn settings(
     rows: u64,
     token: Option<String>,
-    of_user: &'a BTreeMap<String, String>,
-) -> Vec<(&'a str, String)> {
+    of_user: &BTreeMap<String, String>,
+) -> Vec<(&str, String)> {
     let block = rows.max(1).to_string();
     let mut all: Vec<(&str, String)> = [
         ("async_insert", "0"),
@@ -101,6 +101,8 @@ pub(super) fn settings<'a>(
         ("max_insert_threads", "1"),
         ("max_partitions_per_insert_block", "0"),
         ("min_insert_block_size_bytes", "0"),
+        // Before 25.x the last digit of a float was a guess.
+        ("precise_float_parsing", "1"),
     ]
     .map(|(name, value)| (name, String::from(value)))
     .into();

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use lakeward_model::{Batch, BatchId, DataFile, Failure, FailureKind, Role, UnfitRow};
 use serde::Deserialize;
-use tokio::time::Instant;
 use tracing::warn;
 
 use super::client::{Request, is_of_data};
@@ -263,6 +262,7 @@ impl<'a> Load<'a> {
         let Into { found, loading, filter, suffix, is_first } = into;
         let (_, file) = self.files[at];
         self.state.pace.wait().await;
+        let before = self.parts(found).await;
         let token = format!("{}{suffix}", self.tokens[at]);
         // A try that still runs has this id too: the server takes no second one.
         let query_id = format!("lakeward-{token}");
@@ -274,7 +274,6 @@ impl<'a> Load<'a> {
         let sql = loading.sql(&self.of.table, filter.as_deref());
         let body = Some(file.body.clone());
         self.set_doubtful(true);
-        let start = Instant::now();
         let request = Request { sql: &sql, settings, query_id: Some(&query_id), session: None, body };
         let answer = match self.of.client.send(request).await {
             Ok(answer) => answer,
@@ -294,8 +293,9 @@ impl<'a> Load<'a> {
                 "an insert is answered with {said:?}: something else answers at url"
             )));
         }
-        let parts = self.parts_since(start, found).await;
-        self.state.pace.made(parts);
+        let after = self.parts(found).await;
+        let parts = before.zip(after).map_or(1, |(before, after)| after.saturating_sub(before));
+        self.state.pace.made(u32::try_from(parts).unwrap_or(u32::MAX));
         // Rows of views are counted too; a repeat that the server knew may count none.
         match answer.written {
             Some(written) if filter.is_none() && written < file.rows && (written > 0 || *is_first) => {
@@ -311,25 +311,27 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// How many parts came since `start`, for a table with partitions.
-    async fn parts_since(&self, start: Instant, found: &Found) -> u32 {
+    /// A number that grows by one with every part of a table with partitions.
+    async fn parts(&self, found: &Found) -> Option<u64> {
         #[derive(Deserialize)]
         struct Parts {
-            parts: u32,
+            parts: u64,
         }
         if found.partition_key.is_empty() {
-            return 1;
+            return None;
         }
+        // Replicas count blocks in each partition, other tables in all.
+        let is_replicated = found.engine.starts_with("Replicated") || found.engine.starts_with("Shared");
+        let (of, group) = if is_replicated { ("sum", " GROUP BY partition_id") } else { ("max", "") };
         let config = &self.of.config;
         let sql = format!(
-            "SELECT toUInt32(count()) AS parts FROM system.parts WHERE database = {} AND table = {} AND level = 0 \
-             AND modification_time >= now() - {} FORMAT JSONEachRow",
+            "SELECT toUInt64({of}(block)) AS parts FROM (SELECT max(max_block_number) AS block FROM system.parts \
+             WHERE database = {} AND table = {}{group}) FORMAT JSONEachRow",
             quote::literal(&config.database),
-            quote::literal(&config.table),
-            start.elapsed().as_secs()
+            quote::literal(&config.table)
         );
-        let parts: Result<Vec<Parts>, _> = self.of.client.rows(&sql, Vec::new()).await;
-        parts.ok().and_then(|rows| rows.first().map(|row| row.parts)).unwrap_or(1)
+        let parts: Vec<Parts> = self.of.client.rows(&sql, Vec::new()).await.ok()?;
+        Some(parts.first()?.parts)
     }
 
     /// What a refusal means for the batch.

@@ -117,6 +117,9 @@ pub(super) fn columns(found: &Found, wanted: &[Column], format: Format, evolves:
     for column in wanted {
         let Some(there) = found.columns.iter().find(|there| there.name == column.name) else {
             alters.push(statements::add_column(column));
+            if column.name == BATCH_COLUMN && found.engine.ends_with("MergeTree") {
+                alters.push(statements::add_index());
+            }
             continue;
         };
         if matches!(there.default_kind.as_str(), "MATERIALIZED" | "ALIAS") {

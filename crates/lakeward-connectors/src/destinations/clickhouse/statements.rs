@@ -13,9 +13,7 @@ pub(super) fn create(name: &str, create: &AutoCreate, columns: &[Column]) -> Res
     let keys = key_columns(create, columns)?;
     let mut lines: Vec<String> = columns.iter().map(|column| definition(column, &keys)).collect();
     if columns.iter().any(|column| column.name == BATCH_COLUMN) {
-        // Looking for a batch then reads the parts that may have it.
-        let column = quote::name(BATCH_COLUMN);
-        lines.push(format!("INDEX {column} {column} TYPE bloom_filter GRANULARITY 1"));
+        lines.push(format!("INDEX {}", index_of_batches()));
     }
     let version = create.version.as_ref().map(|version| quote::name(version)).unwrap_or_default();
     let engine = match create.engine {
@@ -36,9 +34,12 @@ pub(super) fn create(name: &str, create: &AutoCreate, columns: &[Column]) -> Res
     let order = create.order_by.iter().map(|part| {
         if columns.iter().any(|column| column.name == *part) { quote::name(part) } else { part.clone() }
     });
-    let order = order.collect::<Vec<_>>().join(", ");
-    statement +=
-        &if order.is_empty() { String::from("\nORDER BY tuple()") } else { format!("\nORDER BY ({order})") };
+    let order: Vec<String> = order.collect();
+    statement += &match order.as_slice() {
+        [] => String::from("\nORDER BY tuple()"),
+        [one] => format!("\nORDER BY {one}"),
+        _ => format!("\nORDER BY ({})", order.join(", ")),
+    };
     if let Some(ttl) = &create.ttl {
         let (count, unit) = match (ttl.days, ttl.months) {
             (Some(days), _) => (days, "DAY"),
@@ -115,6 +116,17 @@ fn new_column(name: &str, ty: &ColumnType) -> String {
         ROW_COLUMN => String::from("Int64 CODEC(Delta, ZSTD)"),
         _ => types::type_of(ty),
     }
+}
+
+/// By it, looking for a batch reads only what may have it.
+fn index_of_batches() -> String {
+    let column = quote::name(BATCH_COLUMN);
+    format!("{column} {column} TYPE bloom_filter GRANULARITY 1")
+}
+
+/// What adds that index.
+pub(super) fn add_index() -> String {
+    format!("ADD INDEX IF NOT EXISTS {}", index_of_batches())
 }
 
 /// What adds a column.
@@ -195,7 +207,7 @@ mod tests {
              `v` Int64,\n    `x` Nullable(Float64),\n    `_lakeward_batch` LowCardinality(String),\n    \
              `_lakeward_row` Int64 CODEC(Delta, ZSTD),\n    \
              INDEX `_lakeward_batch` `_lakeward_batch` TYPE bloom_filter GRANULARITY 1\n)\n\
-             ENGINE = ReplacingMergeTree(`v`)\nPARTITION BY toYYYYMM(`at`)\nORDER BY (`event_hash`)\n\
+             ENGINE = ReplacingMergeTree(`v`)\nPARTITION BY toYYYYMM(`at`)\nORDER BY `event_hash`\n\
              TTL toDateTime(`at`) + INTERVAL 18 MONTH\nSETTINGS non_replicated_deduplication_window = 10000"
         );
         let plain = create("t", &AutoCreate::default(), &columns[..1]).expect("a statement");

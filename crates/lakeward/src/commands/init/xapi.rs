@@ -38,6 +38,8 @@ enum Tables {
 enum To {
     /// Parquet files in a folder or a bucket.
     Lake,
+    /// Tables of ClickHouse.
+    Clickhouse,
 }
 
 /// Write a configuration for xAPI statements, above all those of OLI Torus.
@@ -108,6 +110,7 @@ impl Xapi {
         say("    dedup: { key: [event_hash], window: 400d }\n");
         match self.to {
             To::Lake => lake(name, first, out),
+            To::Clickhouse => clickhouse(table, first, out),
         }
     }
 }
@@ -146,6 +149,40 @@ fn lake(name: &str, first: bool, out: &mut String) {
     }
 }
 
+/// A table of ClickHouse. One of all statements is sorted by their hash, as the
+/// system that this replaces has it; those of a kind by what people ask for. In
+/// both a statement that comes twice is one row in the end, whoever wrote it.
+fn clickhouse(table: &Table, first: bool, out: &mut String) {
+    let Table { name, kind, .. } = table;
+    let order = match kind {
+        None => "event_hash",
+        Some(_) => "section_id, timestamp, user_id, event_hash",
+    };
+    let mut say = |text: &str| out.push_str(text);
+    say(&format!(
+        "    output: {{ error_path: \"{name}/!{{firehose:error-output-type}}/!{{timestamp:yyyy/MM/dd}}/\" }}\n"
+    ));
+    say("    destination:\n      type: clickhouse\n");
+    if first {
+        say("      # Anything but this machine: https, or `allow_http: true`.\n");
+    }
+    say(
+        "      url: http://127.0.0.1:8123\n      user: default\n      password: \"${CLICKHOUSE_PASSWORD}\"\n",
+    );
+    say(&format!("      database: default\n      table: {name}\n"));
+    if first {
+        say("      # Makes the table if it is not there. docs/xapi.md has it as a statement.\n");
+    }
+    say("      auto_create:\n        engine: replacing_merge_tree\n");
+    say(&format!("        order_by: [{order}]\n"));
+    say("        partition_by: { column: timestamp, by: month }\n");
+    if first {
+        say("        # ttl: { column: timestamp, months: 18 }\n");
+        say("      # What the table does not take, and lines that are no JSON:\n");
+    }
+    say("      quarantine: { url: ./quarantine }\n");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,11 +190,13 @@ mod tests {
     #[test]
     fn every_choice_is_a_sound_configuration() {
         for tables in [Tables::Unified, Tables::Kinds, Tables::Both] {
-            for to in [To::Lake] {
+            for to in [To::Lake, To::Clickhouse] {
                 let url = String::from("s3://torus-xapi-prod/");
                 let text = Xapi { file: PathBuf::new(), url, tables, to }.text();
-                let config = crate::config::Config::parse(&text, Path::new("."), |_| None)
-                    .unwrap_or_else(|problems| panic!("{problems:#?}\n{text}"));
+                let config = crate::config::Config::parse(&text, Path::new("."), |name| {
+                    (name == "CLICKHOUSE_PASSWORD").then(|| String::from("hush"))
+                })
+                .unwrap_or_else(|problems| panic!("{problems:#?}\n{text}"));
                 assert_eq!(config.sources[0].stream(), config.xapi.stream);
                 assert!(config.pipelines.iter().all(|pipeline| pipeline.stream == config.xapi.stream));
                 assert!(!text.contains('<'), "something was not filled in:\n{text}");

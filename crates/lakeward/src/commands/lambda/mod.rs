@@ -21,12 +21,12 @@ use std::time::Duration;
 use futures::StreamExt;
 use lakeward_connectors::sources::objects::{Notified, NotifiedError};
 use lakeward_model::clock::{Clock, SystemClock};
-use lakeward_model::{Slice, SlicedSource, StreamName, Timestamp, Wanted};
+use lakeward_model::{Slice, SlicedSource, StreamName, Timestamp, Wanted, limits};
 use serde_json::{Map, Value, json};
 
 use self::event::{Asked, Message};
 use self::numbers::Numbers;
-use self::object::{Objects, Outcome, Pipeline};
+use self::object::{Locks, Objects, Outcome, Pipeline};
 use self::runtime::{Invocation, Runtime};
 use self::until::Until;
 use crate::config::{Config, SourceConfig};
@@ -118,12 +118,12 @@ impl Lambda {
     async fn once(&self, file: &std::path::Path, out: &Output) -> anyhow::Result<Code> {
         let mut event = Vec::new();
         let cannot = |error| coded(Code::Usage, format!("cannot read {}: {error}", file.display()));
-        if file.as_os_str() == "-" {
-            std::io::stdin().lock().take(EVENT_BYTES_MAX).read_to_end(&mut event).map_err(cannot)?;
+        let mut source: Box<dyn Read> = if file.as_os_str() == "-" {
+            Box::new(std::io::stdin())
         } else {
-            let opened = std::fs::File::open(file).map_err(cannot)?;
-            opened.take(EVENT_BYTES_MAX).read_to_end(&mut event).map_err(cannot)?;
-        }
+            Box::new(std::fs::File::open(file).map_err(cannot)?)
+        };
+        limits::read_capped(&mut source, EVENT_BYTES_MAX, &mut event).map_err(cannot)?;
         let function = self.open()?;
         let deadline = Timestamp(SystemClock.now().0.saturating_add(900_000_000));
         let id = lakeward_model::ids::fresh().to_string();
@@ -175,6 +175,7 @@ impl Lambda {
             pipelines,
             parallel: usize::from(self.parallel),
             batch_bytes: u64::from(self.batch_mib) << 20,
+            locks: Locks::default(),
         };
         Ok(Function { objects, places, margin: self.margin })
     }

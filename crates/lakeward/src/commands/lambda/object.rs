@@ -21,8 +21,10 @@ use lakeward_connectors::sources::objects::{Notified, NotifiedError, ObjectsSour
 use lakeward_engine::PipelineSpec;
 use lakeward_model::{
     Batch, BatchId, Destination, Failure, FailureKind, Offset, Receipt, RecordBlock, Slice, SliceFailure,
-    SlicedSource, Span, StreamName, Timestamp, UnfitRow,
+    SliceId, SlicedSource, Span, StreamName, Timestamp, UnfitRow,
 };
+
+use tokio::sync::Mutex;
 
 use super::blocks::Held;
 use super::lines;
@@ -47,6 +49,25 @@ pub(super) struct Objects {
     pub(super) parallel: usize,
     /// The most bytes of records of a batch.
     pub(super) batch_bytes: u64,
+    /// Whoever takes an object holds its lock: AWS tells of an object twice now
+    /// and then, also in one event, and a table that looks for a batch before
+    /// it inserts it should not look twice before the first insert.
+    pub(super) locks: Locks,
+}
+
+/// Locks that objects share by their ids.
+pub(super) struct Locks([Mutex<()>; 61]);
+
+impl Default for Locks {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Mutex::new(())))
+    }
+}
+
+impl Locks {
+    fn of(&self, id: SliceId) -> &Mutex<()> {
+        &self.0[(id.0 % self.0.len() as u128) as usize]
+    }
 }
 
 /// A pipeline of the source's stream.
@@ -146,6 +167,7 @@ impl Objects {
         let namespace = BatchId::derive(uuid::Uuid::nil(), &self.stream, &salt, first_record());
         let id = slice.id(namespace.0);
         let incarnation = uuid::Uuid::from_u128(id.0);
+        let _alone = self.locks.of(id).lock().await;
         let mut held = Held::new(slice.date.unwrap_or_default(), self.limits());
         let mut taken = Taken { bytes: slice.bytes.unwrap_or(0), ..Taken::default() };
         let mut reader = self.source.open(slice, id, None, &[]).await?;

@@ -4,6 +4,11 @@
 /// type that it has for ever; and as JSON what real statements write in more
 /// than one way, so that it is never a mismatch.
 pub(super) const DECLARED: &[(&str, &str)] = &[
+    // Null for what is sent directly, and columns all the same.
+    ("_raw", "string"),
+    ("_file", "string"),
+    ("_etag", "string"),
+    ("_line", "int64"),
     ("id", "string"),
     ("timestamp", "timestamptz"),
     ("stored", "timestamptz"),
@@ -346,7 +351,8 @@ fn expression(name: &str) -> String {
         "event_hash" => "sha256_hex(_raw)".into(),
         // Torus gives none; the same statement then has the same, for ever.
         "event_id" => "coalesce(id, sha256_hex(_raw))".into(),
-        "timestamp" => "coalesce(timestamp, stored)".into(),
+        // The last one as an LRS does it (part two of the specification, 2.4.7).
+        "timestamp" => "coalesce(timestamp, stored, now())".into(),
         "event_type" => {
             let kinds = ["video", "activity_attempt", "page_attempt", "part_attempt", "page_viewed"];
             let when = kinds.map(|kind| format!("\n    WHEN {} THEN '{kind}'", is(kind)));
@@ -390,7 +396,7 @@ fn expression(name: &str) -> String {
         "hints_requested" => {
             let hints = ext("hints_requested");
             format!(
-                "CASE WHEN {hints} LIKE '[%' THEN coalesce(array_length(json_array({hints})), 0)\n    \
+                "CASE WHEN {hints} LIKE '[%' THEN coalesce(CAST(array_length(json_array({hints})) AS BIGINT), 0)\n    \
                  ELSE TRY_CAST({hints} AS BIGINT) END"
             )
         }
