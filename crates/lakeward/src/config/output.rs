@@ -195,6 +195,29 @@ impl OutputConfig {
     }
 }
 
+impl OutputConfig {
+    /// What is said here although the destination says how its files are.
+    pub(super) fn against(&self, files: &Output, path: &str) -> Vec<Problem> {
+        let is_other = match (self.format, files) {
+            // Parquet is also what stands here if nothing is said.
+            (FormatName::Parquet, _) | (FormatName::Csv, Output::Csv(_)) => false,
+            (FormatName::Csv | FormatName::Ndjson | FormatName::Verbatim, _) => true,
+        };
+        let given = [
+            ("format", is_other),
+            ("compression", self.compression.is_some()),
+            ("delimiter", self.delimiter.is_some()),
+            ("quote", self.quote.is_some()),
+            ("header", self.header.is_some()),
+            ("null", self.null.is_some()),
+        ];
+        let problem = |(option, _)| {
+            Problem::new(format!("{path}.{option}"), "the destination says how its files are: leave it out")
+        };
+        given.into_iter().filter(|(_, given)| *given).map(problem).collect()
+    }
+}
+
 fn name_of(format: FormatName) -> &'static str {
     match format {
         FormatName::Parquet => "parquet",
