@@ -7,9 +7,9 @@ use std::sync::Arc;
 use lakeward_columnar::shape::Lambda;
 use lakeward_columnar::transform::{Transform, TransformError};
 use lakeward_connectors::catalogs::glue::Glue;
-use lakeward_connectors::destinations::clickhouse;
 use lakeward_connectors::destinations::lake::{Lake, LakeConfig};
 use lakeward_connectors::destinations::warehouse::{CutRows, Table, Warehouse};
+use lakeward_connectors::destinations::{clickhouse, postgres, redshift};
 use lakeward_connectors::functions::{self, FunctionConfig};
 use lakeward_connectors::sources::adobe_livestream::AdobeLivestreamSource;
 use lakeward_connectors::sources::amplitude::AmplitudeSource;
@@ -98,6 +98,14 @@ fn open_table(destination: &DestinationConfig) -> Result<Option<Arc<dyn Table>>,
         DestinationConfig::Lake(_) => Ok(None),
         DestinationConfig::Clickhouse(config) => {
             let table = clickhouse::open(config, cut_rows()).map_err(|error| error.to_string())?;
+            Ok(Some(Arc::new(table)))
+        }
+        DestinationConfig::Postgres(config) => {
+            let table = postgres::open(config, cut_rows()).map_err(|error| error.to_string())?;
+            Ok(Some(Arc::new(table)))
+        }
+        DestinationConfig::Redshift(config) => {
+            let table = redshift::open(config, cut_rows()).map_err(|error| error.to_string())?;
             Ok(Some(Arc::new(table)))
         }
     }

@@ -108,7 +108,8 @@ impl<'a> Dialect<'a> {
             self.write_value(text, column, row)?;
         }
         if text.len() == start && !columns.is_empty() {
-            // Readers skip an empty line, and a row must not get lost.
+            // Readers skip an empty line, and a row must not get lost. Where
+            // null and the empty string must stay two things, null has a text.
             text.extend_from_slice(b"\"\"");
         }
         text.push(b'\n');
@@ -145,6 +146,8 @@ impl<'a> Dialect<'a> {
         let must_quote = self.quote == CsvQuote::All
             || value.is_empty()
             || value == self.null
+            // Alone on a line, PostgreSQL before 18 takes it for the end.
+            || value == b"\\."
             // Some readers trim unquoted fields.
             || value.first().is_some_and(|b| *b == b' ' || *b == b'\t')
             || value.last().is_some_and(|b| *b == b' ' || *b == b'\t')

@@ -8,4 +8,5 @@ mod kinesis;
 mod livestream;
 mod local;
 mod objects;
+mod postgres;
 mod s3;

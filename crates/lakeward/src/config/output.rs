@@ -19,6 +19,8 @@ pub(crate) enum FormatName {
     Ndjson,
     /// Delimited text.
     Csv,
+    /// ClickHouse's `RowBinaryWithNamesAndTypes`, for its tables.
+    RowBinary,
     /// The bytes as received.
     Verbatim,
 }
@@ -130,6 +132,7 @@ impl OutputConfig {
                     null: self.null.clone().unwrap_or(default.null),
                 })
             }
+            FormatName::RowBinary => Output::RowBinary,
             FormatName::Verbatim => {
                 Output::Verbatim { compression: file, newline: self.newline.unwrap_or_default() }
             }
@@ -174,6 +177,11 @@ impl OutputConfig {
                 )
             })
             .collect();
+        if self.format == FormatName::RowBinary
+            && !matches!(self.compression, None | Some(CompressionName::None))
+        {
+            problems.push(Problem::new(format!("{path}.compression"), "row_binary files are not compressed"));
+        }
         if self.row_group_rows == Some(0) {
             problems.push(Problem::new(format!("{path}.row_group_rows"), "this is at least 1"));
         }
@@ -187,11 +195,35 @@ impl OutputConfig {
     }
 }
 
+impl OutputConfig {
+    /// What is said here although the destination says how its files are.
+    pub(super) fn against(&self, files: &Output, path: &str) -> Vec<Problem> {
+        let is_other = match (self.format, files) {
+            // Parquet is also what stands here if nothing is said.
+            (FormatName::Parquet, _) | (FormatName::Csv, Output::Csv(_)) => false,
+            (FormatName::Csv | FormatName::Ndjson | FormatName::Verbatim, _) => true,
+        };
+        let given = [
+            ("format", is_other),
+            ("compression", self.compression.is_some()),
+            ("delimiter", self.delimiter.is_some()),
+            ("quote", self.quote.is_some()),
+            ("header", self.header.is_some()),
+            ("null", self.null.is_some()),
+        ];
+        let problem = |(option, _)| {
+            Problem::new(format!("{path}.{option}"), "the destination says how its files are: leave it out")
+        };
+        given.into_iter().filter(|(_, given)| *given).map(problem).collect()
+    }
+}
+
 fn name_of(format: FormatName) -> &'static str {
     match format {
         FormatName::Parquet => "parquet",
         FormatName::Ndjson => "ndjson",
         FormatName::Csv => "csv",
+        FormatName::RowBinary => "row_binary",
         FormatName::Verbatim => "verbatim",
     }
 }

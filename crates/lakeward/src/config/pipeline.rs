@@ -124,6 +124,9 @@ const BATCH_BYTES_MAX: u64 = 1 << 30;
 impl PipelineConfig {
     pub(super) fn problems(&self, path: &str) -> Vec<Problem> {
         let mut problems = self.output.problems(&format!("{path}.output"));
+        if let Some(output) = self.destination.output() {
+            problems.extend(self.output.against(&output, &format!("{path}.output")));
+        }
         if self.name.is_empty() || self.name.len() > 128 || self.name.chars().any(char::is_control) {
             problems.push(Problem::new(format!("{path}.name"), "a name has 1 to 128 characters"));
         }
@@ -169,6 +172,7 @@ impl PipelineConfig {
     /// What decides how a batch looks.
     pub(crate) fn shape(&self) -> Shape {
         let table = self.destination.table_files();
+        let files = self.output.shape(table.is_some());
         Shape {
             processing: Processing {
                 decompress: self.decompress.is_some(),
@@ -186,7 +190,8 @@ impl PipelineConfig {
             lineage: self.lineage,
             raw: self.raw,
             table,
-            ..self.output.shape(table.is_some())
+            output: self.destination.output().unwrap_or(files.output),
+            ..files
         }
     }
 
