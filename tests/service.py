@@ -30,6 +30,14 @@ def lakeward(*arguments, check=True, timeout=120, cwd=None):
     return done
 
 
+def wait_until(condition, what, timeout=60):
+    """Waits until `condition()` holds; if it does not within `timeout` seconds, `what()` says how things are."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"not after {timeout} s: {what()}"
+        time.sleep(0.05)
+
+
 class Service:
     """`lakeward dev` or `lakeward run`."""
 

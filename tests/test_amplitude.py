@@ -12,7 +12,7 @@ import random
 import time
 
 import lake
-from service import Service, config, lakeward, pipeline
+from service import Service, config, lakeward, pipeline, wait_until
 from simulated import Amplitude
 
 SEED = int(os.environ.get("LAKEWARD_TEST_SEED", time.time_ns() % 1_000_000))
@@ -61,10 +61,8 @@ def test_a_month_with_every_misbehaviour_and_a_hundred_kills(tmp_path):
             served.kill()
         before = len(amplitude.requests())
         with served:
-            deadline = time.monotonic() + 900
-            while taken(served)[0] < MONTH - READY // datetime.timedelta(hours=1) + 1:
-                assert time.monotonic() < deadline, served.log_tail()
-                time.sleep(0.25)
+            ended = MONTH - READY // datetime.timedelta(hours=1) + 1
+            wait_until(lambda: taken(served)[0] >= ended, served.log_tail, 900)
             assert taken(served)[1] == 0, "nothing is set aside"
             (numbers,) = served.wait_until_delivered()
             served.audit()

@@ -132,8 +132,10 @@ def test_verify_names_what_differs(tmp_path, bucket):
 
     # One that has other content now, and a file that somebody removed.
     changed = next(tmp_path.glob("bucket/section/14/video/2026-01-15T00*"))
-    time.sleep(0.01)
+    before = changed.stat().st_mtime_ns
     changed.write_text(changed.read_text() + '{"id":"late"}\n')
+    # Whatever the clock of the file system is: it changed later.
+    os.utime(changed, ns=(before + 1_000_000_000,) * 2)
     assert total(path, *JANUARY)["changed"] == 1
     *differences, end = backfill(path, "verify", *JANUARY, check=65)
     [difference] = differences
@@ -165,6 +167,19 @@ def test_the_service_is_asked_and_keeps_its_runs(tmp_path, bucket):
     assert "from 2026-01-01 00:00 to before 2026-02-01 00:00" in table
 
 
+def killed_after(seconds, path, *arguments):
+    """An apply that is killed, unless it ends before."""
+    process = subprocess.Popen(
+        [PROGRAM, "backfill", "apply", "xapi", "-c", path, *arguments], stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT, start_new_session=True,
+    )
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 def test_killed_anywhere_apply_goes_on(tmp_path):
     draw = random.Random(SEED)
     bucket = Bucket(tmp_path / "bucket")
@@ -173,15 +188,7 @@ def test_killed_anywhere_apply_goes_on(tmp_path):
             bucket.add(section, "video", f"2026-01-{day:02}", section)
     path = write(tmp_path)
     for _ in range(10):
-        process = subprocess.Popen(
-            [PROGRAM, "backfill", "apply", "xapi", "-c", path, *JANUARY], stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT, start_new_session=True,
-        )
-        try:
-            process.wait(draw.uniform(0.1, 1.5))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        killed_after(draw.uniform(0.1, 1.5), path, *JANUARY)
     backfill(path, "apply", *JANUARY)
     found = ids(tmp_path)
     assert sum(found.values()) == len(found) == len(bucket.records), f"seed {SEED}"
@@ -203,15 +210,7 @@ def test_what_was_shaped_wrongly_is_replaced(tmp_path):
 
     path = write(tmp_path, sql="SELECT id, n, verb FROM input")
     for _ in range(8):
-        process = subprocess.Popen(
-            [PROGRAM, "backfill", "apply", "xapi", "-c", path, "--replace", "--yes"], stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT, start_new_session=True,
-        )
-        try:
-            process.wait(draw.uniform(0.3, 2.0))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        killed_after(draw.uniform(0.3, 2.0), path, "--replace", "--yes")
     replaced = backfill(path, "apply", "--replace", "--yes")[-1]
     assert replaced["status"] == "done", f"seed {SEED}: {replaced}"
     assert not old & set(lake.files(tmp_path / "lake")), f"seed {SEED}"

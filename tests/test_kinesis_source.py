@@ -23,7 +23,7 @@ import pytest
 import lake
 from faultproxy import FaultProxy
 from kinesis_servers import KEY, REGION, SECRET, KinesisLocal, Kinesalite, Roto, client
-from service import Service, config, http, lakeward, pipeline
+from service import Service, config, http, lakeward, pipeline, wait_until
 
 SEED = int(os.environ.get("LAKEWARD_TEST_SEED", time.time_ns() % 1_000_000))
 SERVERS = {"kinesis-local": KinesisLocal, "kinesalite": Kinesalite, "roto": Roto}
@@ -152,13 +152,6 @@ def check(expected, counted):
         f"seed {SEED}: of {len(expected)} sent {len(lost)} lost {lost[:10]}, {len(doubled)} doubled {doubled[:10]}, "
         f"{len(foreign)} foreign {foreign[:10]}"
     )
-
-
-def wait_until(condition, what, timeout=60):
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"not after {timeout} s: {what()}"
-        time.sleep(0.05)
 
 
 def records_of(service):

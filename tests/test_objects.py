@@ -24,7 +24,7 @@ import pytest
 
 import lake
 import servers
-from service import Service, config, http, lakeward, pipeline
+from service import Service, config, http, lakeward, pipeline, wait_until
 
 SEED = int(os.environ.get("LAKEWARD_TEST_SEED", time.time_ns() % 1_000_000))
 BATCH = {"age": "100ms", "records": 20_000}
@@ -76,13 +76,6 @@ def check(objects, folder):
 def told(service):
     (one,) = service.command("status")["sources"]
     return one
-
-
-def wait_until(condition, what, timeout=60):
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"not after {timeout} s: {what()}"
-        time.sleep(0.05)
 
 
 def received(service):

@@ -5,7 +5,7 @@ import time
 
 import lake
 from faultproxy import FaultProxy
-from service import ROOT, Service, config, http, lakeward, pipeline, s3_destination
+from service import ROOT, Service, config, http, lakeward, pipeline, s3_destination, wait_until
 
 
 def numbered(first, count):
@@ -38,7 +38,7 @@ def test_a_second_sigterm_stops_at_once_and_loses_nothing(tmp_path, s3):
             assert service.records("numbers", numbered(0, 1000))[0] == 200
             proxy.hold = True
             service.process.terminate()
-            wait_until(lambda: not listens(service), "it goes on listening")
+            wait_until(lambda: not listens(service), service.log_tail, 10)
             assert service.running, service.log_tail()
             assert service.terminate(timeout=5) != 0
         proxy.hold = False
@@ -72,7 +72,7 @@ def test_dev_is_ready_within_a_second_and_prints_what_to_export(tmp_path):
     before = time.monotonic()
     with Service.dev(tmp_path) as service:
         assert time.monotonic() - before < 1
-        wait_until(lambda: f"AWS_ENDPOINT_URL_FIREHOSE={service.url}" in service.log_tail(), "no line to export")
+        wait_until(lambda: f"AWS_ENDPOINT_URL_FIREHOSE={service.url}" in service.log_tail(), service.log_tail, 10)
 
 
 def test_a_lake_that_lost_a_file_does_not_pass_the_audit(tmp_path):
@@ -110,10 +110,3 @@ def listens(service):
         return http("GET", service.url + "/healthz", timeout=2)[0] == 200
     except OSError:
         return False
-
-
-def wait_until(true, otherwise, timeout=10):
-    deadline = time.monotonic() + timeout
-    while not true():
-        assert time.monotonic() < deadline, otherwise
-        time.sleep(0.02)

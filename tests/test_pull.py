@@ -12,7 +12,7 @@ import time
 import pytest
 
 import lake
-from service import ENVIRONMENT, PROGRAM, Service, config, lakeward, pipeline
+from service import ENVIRONMENT, PROGRAM, Service, config, lakeward, pipeline, wait_until
 from simulated import Amplitude
 
 SEED = int(os.environ.get("LAKEWARD_TEST_SEED", time.time_ns() % 1_000_000))
@@ -243,10 +243,9 @@ def test_a_signal_stops_it_at_a_clean_place(tmp_path, what, code):
             [PROGRAM, "pull", "-c", path, "amp", *DAY, "--summary-file", file], stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, start_new_session=True,
         )
-        deadline = time.monotonic() + 60
-        while not any("T12" in json.dumps(request) for request in amplitude.requests()):
-            assert time.monotonic() < deadline and process.poll() is None
-            time.sleep(0.05)
+        asked = lambda: any("T12" in json.dumps(request) for request in amplitude.requests())
+        wait_until(lambda: process.poll() is not None or asked(), lambda: amplitude.requests())
+        assert process.poll() is None
         process.send_signal(what)
         out, err = process.communicate(timeout=60)
         assert process.returncode == code, out + err

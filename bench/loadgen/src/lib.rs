@@ -50,6 +50,16 @@ impl Kind {
         }
     }
 
+    /// Lines of a day, about as many bytes as asked for; always the same ones.
+    #[must_use]
+    pub fn draw(self, bytes: u64) -> Vec<u8> {
+        let events = bytes / self.typical_bytes();
+        let times = Times { start_micros: 1_700_006_400_000_000, span_micros: 86_400_000_000, events };
+        let mut text = Vec::new();
+        Generator::new(self, 1, times).fill(&mut text, usize::try_from(events).unwrap_or(usize::MAX));
+        text
+    }
+
     /// The column that holds the event's time.
     #[must_use]
     pub fn time_column(self) -> &'static str {

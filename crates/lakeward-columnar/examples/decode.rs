@@ -6,7 +6,7 @@
 
 use lakeward_columnar::decode::{DecodeOptions, Decoder};
 use lakeward_columnar::schema::TableSchema;
-use lakeward_loadgen::{Generator, Kind, Times};
+use lakeward_loadgen::Kind;
 use lakeward_model::Records;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -25,7 +25,7 @@ fn main() {
     );
     if files.is_empty() {
         for kind in Kind::ALL {
-            measure(kind.as_str(), &blocks(&draw(kind)));
+            measure(kind.as_str(), &blocks(&kind.draw(DRAWN)));
         }
     }
     for file in files {
@@ -97,15 +97,6 @@ fn tokenise(blocks: &[Records]) -> f64 {
         }
     }
     cpu() - start
-}
-
-/// Events over a day.
-fn draw(kind: Kind) -> Vec<u8> {
-    let events = DRAWN / kind.typical_bytes();
-    let times = Times { start_micros: 1_700_006_400_000_000, span_micros: 86_400_000_000, events };
-    let mut text = Vec::new();
-    Generator::new(kind, 1, times).fill(&mut text, events as usize);
-    text
 }
 
 /// Lines as blocks of records, each with its newline.

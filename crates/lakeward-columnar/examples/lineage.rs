@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use lakeward_columnar::build::{Input, Schemas, build};
 use lakeward_columnar::dedup::Seen;
 use lakeward_columnar::shape::Shape;
-use lakeward_loadgen::{Generator, Kind, Times};
+use lakeward_loadgen::Kind;
 use lakeward_model::{
     Keys, Lineage, Offset, RecordBlock, Records, Shard, ShardKey, SliceId, StreamName, Timestamp,
 };
@@ -32,7 +32,7 @@ fn main() {
         }
     };
     for kind in Kind::ALL {
-        let blocks = blocks(&draw(kind));
+        let blocks = blocks(&kind.draw(DRAWN));
         let bytes: usize = blocks.iter().map(|block| block.records.data.len()).sum();
         let plain = measure(&blocks, &Shape::default());
         println!("{:<24} {:>7.3} GB/s without keys", kind.as_str(), bytes as f64 / plain / 1e9);
@@ -94,15 +94,6 @@ fn with_keys(blocks: &[RecordBlock], key: &dyn Fn(u64) -> Vec<u8>) -> Vec<Record
         RecordBlock { records: Records { keys, ..block.records.clone() }, ..*block }
     };
     blocks.iter().map(keyed).collect()
-}
-
-/// Events over a day.
-fn draw(kind: Kind) -> Vec<u8> {
-    let events = DRAWN / kind.typical_bytes();
-    let times = Times { start_micros: 1_700_006_400_000_000, span_micros: 86_400_000_000, events };
-    let mut text = Vec::new();
-    Generator::new(kind, 1, times).fill(&mut text, events as usize);
-    text
 }
 
 /// Lines as blocks of records.

@@ -11,7 +11,7 @@ use flate2::write::GzEncoder;
 use lakeward_model::{DataFile, Format, limits};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use crate::encode::{EncodeError, encode};
+use crate::encode::{EncodeError, encode, row_binary};
 use crate::shape::Output;
 
 /// Most bytes of a file that is inflated to be cut.
@@ -53,6 +53,7 @@ pub fn rows(file: &DataFile, rows: Range<u64>) -> Result<Bytes, CutError> {
         Format::Parquet => of_parquet(&file.body, rows),
         Format::Ndjson => of_text(&file.body, rows, |text| memchr::memchr(b'\n', text).map(|at| at + 1)),
         Format::Csv => of_text(&file.body, rows, csv_record),
+        Format::RowBinary => row_binary::rows(&file.body, rows).ok_or(CutError::Rows),
         Format::Verbatim => Err(CutError::Format("verbatim")),
     }
 }

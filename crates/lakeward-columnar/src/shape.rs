@@ -172,6 +172,22 @@ pub struct Lambda {
     pub wait: bool,
 }
 
+#[cfg(test)]
+impl Lambda {
+    /// A function `f` that is called with one record at a time.
+    pub(crate) fn one_at_a_time() -> Self {
+        Self {
+            function: serde_json::Value::Null,
+            name: "f".into(),
+            bytes: 1,
+            records: 1,
+            retries: 3,
+            concurrency: 1,
+            wait: false,
+        }
+    }
+}
+
 /// Whether a pipeline's columns may change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -255,6 +271,8 @@ pub enum Output {
     },
     /// Delimited text.
     Csv(CsvOptions),
+    /// ClickHouse's `RowBinaryWithNamesAndTypes`.
+    RowBinary,
     /// The bytes as received.
     Verbatim {
         /// Compression of the whole file.

@@ -13,6 +13,9 @@ pub enum NoTable {
     /// Verbatim files are not decoded.
     #[error("verbatim files have no columns, so they are no table; choose another format")]
     Verbatim,
+    /// Files that only ClickHouse reads.
+    #[error("row_binary files are read by ClickHouse alone, so they are no table; choose another format")]
+    RowBinary,
     /// The path template is wrong.
     #[error(transparent)]
     Path(#[from] TemplateError),
@@ -62,6 +65,7 @@ pub fn describe(
             header: options.header,
             null: options.null.clone(),
         },
+        Output::RowBinary => return Err(NoTable::RowBinary),
         Output::Verbatim { .. } => return Err(NoTable::Verbatim),
     };
     // What the files do not have: the folder alone says it.

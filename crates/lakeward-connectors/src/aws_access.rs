@@ -46,6 +46,19 @@ impl AwsAccess {
     /// # Errors
     /// See [`AwsAccessError`].
     pub(crate) fn check(&self) -> Result<(), AwsAccessError> {
+        self.check_key()?;
+        if let Some(region) = &self.region {
+            check_region(region)?;
+        }
+        self.check_endpoint()
+    }
+
+    /// Checks that an access key is whole, and the only thing that says who we
+    /// are.
+    ///
+    /// # Errors
+    /// See [`AwsAccessError`].
+    pub(crate) fn check_key(&self) -> Result<(), AwsAccessError> {
         let wrong = |setting, problem: &str| Err(AwsAccessError { setting, problem: problem.into() });
         if self.access_key_id.is_some() != self.secret_access_key.is_some() {
             return wrong("access_key_id", "give both access_key_id and secret_access_key, or neither");
@@ -53,11 +66,14 @@ impl AwsAccess {
         if self.access_key_id.is_some() && self.profile.is_some() {
             return wrong("profile", "not together with access_key_id");
         }
-        if let Some(region) = &self.region
-            && !is_region(region)
-        {
-            return wrong("region", "a region such as eu-west-1");
-        }
+        Ok(())
+    }
+
+    /// Checks that the endpoint is an address that may be called.
+    ///
+    /// # Errors
+    /// See [`AwsAccessError`].
+    pub(crate) fn check_endpoint(&self) -> Result<(), AwsAccessError> {
         match &self.endpoint {
             Some(endpoint) => self.address(endpoint).map(|_| ()),
             None => Ok(()),
@@ -73,6 +89,15 @@ impl AwsAccess {
             .unwrap_or_else(|| String::from("us-east-1"))
     }
 
+    /// The address that was given for `service` (its signing name), here or in
+    /// the environment.
+    pub(crate) fn endpoint_of(&self, service: &str) -> Option<String> {
+        self.endpoint
+            .clone()
+            .or_else(|| environment(&format!("AWS_ENDPOINT_URL_{}", service.to_ascii_uppercase())))
+            .or_else(|| environment("AWS_ENDPOINT_URL"))
+    }
+
     /// The address of `service` (`glue`, `kinesis`, `dynamodb`: its signing
     /// name, which is also its host's).
     ///
@@ -80,15 +105,8 @@ impl AwsAccess {
     /// The region or the address cannot be one.
     pub(crate) fn url(&self, service: &str) -> Result<Url, AwsAccessError> {
         let region = self.region();
-        if !is_region(&region) {
-            return Err(AwsAccessError { setting: "region", problem: "a region such as eu-west-1".into() });
-        }
-        let endpoint = self
-            .endpoint
-            .clone()
-            .or_else(|| environment(&format!("AWS_ENDPOINT_URL_{}", service.to_ascii_uppercase())))
-            .or_else(|| environment("AWS_ENDPOINT_URL"));
-        match endpoint {
+        check_region(&region)?;
+        match self.endpoint_of(service) {
             Some(endpoint) => self.address(&endpoint),
             None => self.address(&address_of(service, &region)),
         }
@@ -122,13 +140,18 @@ impl AwsAccess {
 
 /// AWS's own address (AWS General Reference, "AWS service endpoints"; China
 /// has a domain of its own).
-fn address_of(service: &str, region: &str) -> String {
+pub(crate) fn address_of(service: &str, region: &str) -> String {
     let end = if region.starts_with("cn-") { ".cn" } else { "" };
     format!("https://{service}.{region}.amazonaws.com{end}/")
 }
 
-fn is_region(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+/// # Errors
+/// The text cannot be a region's name.
+pub(crate) fn check_region(text: &str) -> Result<(), AwsAccessError> {
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+        return Ok(());
+    }
+    Err(AwsAccessError { setting: "region", problem: "a region such as eu-west-1".into() })
 }
 
 pub(crate) fn is_loopback(url: &Url) -> bool {

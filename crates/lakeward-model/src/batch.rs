@@ -112,6 +112,8 @@ pub enum Format {
     Ndjson,
     /// Comma-separated values (or another delimiter).
     Csv,
+    /// ClickHouse's `RowBinaryWithNamesAndTypes`.
+    RowBinary,
     /// The bytes as received.
     Verbatim,
 }

@@ -42,32 +42,22 @@ impl Rate {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicI64, Ordering};
 
-    use lakeward_model::clock::Clock;
+    use lakeward_model::conformance::TestClock;
 
     use super::*;
 
-    #[derive(Debug, Default)]
-    struct Hand(AtomicI64);
-
-    impl Clock for Hand {
-        fn now(&self) -> Timestamp {
-            Timestamp(self.0.load(Ordering::Relaxed))
-        }
-    }
-
     #[test]
     fn a_burst_and_then_the_rate() {
-        let clock = Arc::new(Hand::default());
-        let shared: SharedClock = Arc::<Hand>::clone(&clock);
+        let clock = TestClock::at(Timestamp(0));
+        let shared: SharedClock = Arc::<TestClock>::clone(&clock);
         let rate = Rate::new(4, shared);
         assert!((0..4).all(|_| rate.take().is_ok()));
         assert_eq!(rate.take(), Err(Duration::from_millis(250)));
-        clock.0.store(250_000, Ordering::Relaxed);
+        clock.set(Timestamp(250_000));
         assert_eq!(rate.take(), Ok(()));
         assert!(rate.take().is_err());
-        clock.0.store(60_000_000, Ordering::Relaxed);
+        clock.set(Timestamp(60_000_000));
         assert_eq!((0..9).filter(|_| rate.take().is_ok()).count(), 4);
     }
 }

@@ -62,31 +62,23 @@ impl State {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use lakeward_model::conformance::TestClock;
 
     use super::*;
 
-    #[derive(Debug, Default)]
-    struct Hand(AtomicI64);
-
-    impl Clock for Hand {
-        fn now(&self) -> Timestamp {
-            Timestamp(self.0.load(Ordering::Relaxed))
-        }
-    }
-
     #[test]
     fn it_runs_at_its_speed_and_can_be_set() {
-        let hand = Arc::new(Hand::default());
-        let shared: SharedClock = Arc::<Hand>::clone(&hand);
+        let hand = TestClock::at(Timestamp(0));
+        let shared: SharedClock = Arc::<TestClock>::clone(&hand);
         let clock = SimulatedClock::new(shared, Some(Timestamp(1_000)), 10.0);
-        hand.0.store(50, Ordering::Relaxed);
+        hand.set(Timestamp(50));
         assert_eq!(clock.now(), Timestamp(1_500));
         clock.set(None, Some(0.0));
-        hand.0.store(90, Ordering::Relaxed);
+        hand.set(Timestamp(90));
         assert_eq!(clock.now(), Timestamp(1_500));
         clock.set(Some(Timestamp(7)), Some(1.0));
-        hand.0.store(95, Ordering::Relaxed);
+        hand.set(Timestamp(95));
         assert_eq!(clock.now(), Timestamp(12));
     }
 }

@@ -1,6 +1,5 @@
 """A server that answers as it is told, and the real SDK without a network."""
 
-import http.server
 import json
 import pathlib
 import sys
@@ -8,6 +7,8 @@ import threading
 import time
 
 import pytest
+
+from serving import Handler, Serving
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "src"))
 
@@ -26,7 +27,7 @@ FLAGS = {
 }
 
 
-class Server:
+class Server(Serving):
     """Answers `replies` in turn and then 200, and keeps what it was sent."""
 
     def __init__(self, replies=()):
@@ -38,10 +39,7 @@ class Server:
         self.lock = threading.Lock()
         outer = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            wbufsize = -1
-
+        class Answering(Handler):
             def setup(self):
                 super().setup()
                 outer.connections += 1
@@ -56,25 +54,13 @@ class Server:
                     self.close_connection = True
                     return
                 status, headers = reply if isinstance(reply, tuple) else (reply, {})
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", "2")
-                self.end_headers()
-                self.wfile.write(b"{}")
+                self.reply(status, b"{}", headers)
 
-            def log_message(self, *_):
-                pass
-
-        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
-        threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True).start()
+        self.serve(Answering)
 
     def stop(self):
         self.gate.set()
-        self.http.shutdown()
-        self.http.server_close()
+        super().stop()
 
     def keys(self):
         return [headers["Idempotency-Key"] for _, headers, _ in self.requests]

@@ -1,10 +1,10 @@
 """A service's control API in memory, as docs/backfill.md has it, that can be
 told to fail."""
 
-import http.server
 import json
-import threading
 import urllib.parse
+
+from serving import Handler, Serving
 
 PIPELINE = {"pipeline": "events", "stream": "events", "received": 5, "delivered": 5, "pending": 0, "state": "idle"}
 SOURCE = {"source": "lessons", "stream": "events", "kind": "objects", "state": "idle", "taken": 1, "open": 0}
@@ -14,7 +14,7 @@ def piece(name, state, **more):
     return {"name": name, "version": "v1", "state": state, "id": name, "bytes": 100, "captured": {}, **more}
 
 
-class ControlApi:
+class ControlApi(Serving):
     """`faults` are done to the next requests in turn: None (answer), a status
     and a body, "cut" (nothing is done), a function (it is called, then as
     "cut"), "lost" (it is done, the answer is not sent), "half" (half of the
@@ -30,10 +30,7 @@ class ControlApi:
         self.answers = {}
         outer = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            wbufsize = -1
-
+        class Answering(Handler):
             def serve(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 fault = outer.faults.pop(0) if outer.faults else None
@@ -43,7 +40,7 @@ class ControlApi:
                     self.close_connection = True
                     return
                 if isinstance(fault, tuple):
-                    self.reply(*fault)
+                    self.answer(*fault)
                     return
                 asked = json.loads(body) if body else None
                 outer.requests.append((self.command, self.path, asked))
@@ -52,31 +49,15 @@ class ControlApi:
                 if fault == "lost":
                     self.close_connection = True
                     return
-                self.reply(status, answer, cut=fault == "half")
+                self.answer(status, answer, cut=fault == "half")
 
-            def reply(self, status, answer, headers=None, cut=False):
+            def answer(self, status, answer, headers=None, cut=False):
                 data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-                self.send_response(status)
-                for name, value in (headers or {}).items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data[: len(data) // 2] if cut else data)
-                self.close_connection = cut
+                self.reply(status, data, headers, cut)
 
             do_GET = do_POST = do_DELETE = serve
 
-            def log_message(self, *_):
-                pass
-
-        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
-        threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True).start()
-
-    def stop(self):
-        self.http.shutdown()
-        self.http.server_close()
+        self.serve(Answering)
 
     def answer(self, method, path, asked):
         path, _, query = path.partition("?")

@@ -268,6 +268,7 @@ pub(super) fn build(
                 Output::Parquet(_) => Format::Parquet,
                 Output::Ndjson { .. } => Format::Ndjson,
                 Output::Csv(_) => Format::Csv,
+                Output::RowBinary => Format::RowBinary,
                 Output::Verbatim { .. } => Format::Verbatim,
             };
             let count = part.rows.iter().map(|run| run.len() as u64).sum();

@@ -1,4 +1,4 @@
-//! Columns to files: Parquet, NDJSON, CSV, and records passed through as
+//! Columns to files: Parquet, NDJSON, CSV, RowBinary, and records passed through as
 //! they came.
 //!
 //! The same input always gives the same bytes.
@@ -7,6 +7,7 @@ mod compress;
 mod csv;
 pub(crate) mod json;
 mod parquet;
+pub(crate) mod row_binary;
 mod runs;
 mod snappy;
 #[cfg(test)]
@@ -103,6 +104,7 @@ enum Format<'a> {
     Parquet(Box<parquet::FileEncoder<'a>>),
     Ndjson(FileCompression),
     Csv(&'a CsvOptions),
+    RowBinary,
 }
 
 impl<'a> Encoder<'a> {
@@ -115,6 +117,7 @@ impl<'a> Encoder<'a> {
             Output::Parquet(options) => Format::Parquet(Box::new(parquet::FileEncoder::new(options)?)),
             Output::Ndjson { compression } => Format::Ndjson(*compression),
             Output::Csv(options) => Format::Csv(options),
+            Output::RowBinary => Format::RowBinary,
             Output::Verbatim { .. } => {
                 let reason = String::from("verbatim output is made of records, not of columns");
                 return Err(EncodeError::Option { option: "format", reason });
@@ -142,6 +145,10 @@ impl<'a> Encoder<'a> {
                 let mut file = FileWriter::new(*compression)?;
                 json::write_lines(&mut file, &runs::batches(batch, runs)?)?;
                 text(file, extension_of(*compression).ndjson)
+            }
+            Format::RowBinary => {
+                let body = row_binary::encode(batch, runs)?;
+                Ok(Encoded { body, extension: ".rowbinary", content_encoding: None })
             }
             Format::Csv(options) => {
                 let mut file = FileWriter::new(options.compression)?;

@@ -31,15 +31,7 @@ fn delimiter(text: &str) -> Processing {
 }
 
 fn lambda() -> Option<Lambda> {
-    Some(Lambda {
-        function: serde_json::Value::Null,
-        name: "f".into(),
-        bytes: 1,
-        records: 1,
-        retries: 3,
-        concurrency: 1,
-        wait: false,
-    })
+    Some(Lambda::one_at_a_time())
 }
 
 /// `index:text` of every piece, then `index!code` of every record that failed.

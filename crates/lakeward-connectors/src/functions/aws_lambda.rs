@@ -16,7 +16,8 @@ use serde::Deserialize;
 use super::failures::{self, TOO_LARGE};
 use super::http::{self, FUNCTION_ERROR_HEADER};
 use super::{FunctionConfig, FunctionConfigError};
-use crate::aws_credentials::{AwsCredentials, Identity, NoCredentials};
+use crate::aws_access::{AwsAccess, address_of, check_region};
+use crate::aws_credentials::{AwsCredentials, NoCredentials};
 use crate::aws_signature::{NotSigned, signature};
 
 /// What stays as it is in a segment of a path (RFC 3986, unreserved).
@@ -37,29 +38,11 @@ pub(super) struct Lambda {
 
 impl Lambda {
     pub(super) fn open(config: &FunctionConfig, function: &str) -> Result<Self, FunctionConfigError> {
-        let region = config
-            .region
-            .clone()
-            .or_else(|| region_of(function))
-            .or_else(|| environment("AWS_REGION"))
-            .or_else(|| environment("AWS_DEFAULT_REGION"))
-            .unwrap_or_else(|| String::from("us-east-1"));
-        if region.is_empty() || !region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
-            return Err(FunctionConfigError::new("region", "a region such as eu-west-1"));
-        }
-        let endpoint = config
-            .endpoint
-            .clone()
-            .or_else(|| environment("AWS_ENDPOINT_URL_LAMBDA"))
-            .or_else(|| environment("AWS_ENDPOINT_URL"))
-            .unwrap_or_else(|| address_of(&region));
-        let key = config.access_key_id.clone().zip(config.secret_access_key.clone());
-        let credentials = AwsCredentials::new(Identity {
-            key: key.map(|(id, secret)| (id, secret, config.session_token.clone())),
-            profile: config.profile.clone(),
-            role_arn: config.role_arn.clone(),
-            region: region.clone(),
-        });
+        let access = config.access();
+        let access = AwsAccess { region: access.region.clone().or_else(|| region_of(function)), ..access };
+        let region = access.region();
+        check_region(&region)?;
+        let endpoint = access.endpoint_of("lambda").unwrap_or_else(|| address_of("lambda", &region));
         Ok(Self {
             client: http::client(config.timeout)?,
             name: function.into(),
@@ -68,8 +51,8 @@ impl Lambda {
                 endpoint.trim_end_matches('/'),
                 utf8_percent_encode(function, SEGMENT)
             ),
+            credentials: access.credentials(),
             region,
-            credentials,
         })
     }
 
@@ -203,17 +186,6 @@ fn region_of(function: &str) -> Option<String> {
     (parts.next() == Some("arn")).then(|| parts.nth(2)).flatten().filter(|r| !r.is_empty()).map(Into::into)
 }
 
-/// AWS's own address for a region (AWS General Reference, "AWS Lambda
-/// endpoints"; China has a domain of its own).
-fn address_of(region: &str) -> String {
-    let end = if region.starts_with("cn-") { ".cn" } else { "" };
-    format!("https://lambda.{region}.amazonaws.com{end}")
-}
-
-fn environment(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
     use aws_credential_types::Credentials;
@@ -227,8 +199,6 @@ mod tests {
         let arn = "arn:aws-cn:lambda:cn-north-1:123456789012:function:f";
         assert_eq!(region_of(arn).as_deref(), Some("cn-north-1"));
         assert_eq!(region_of("f:live"), None);
-        assert_eq!(address_of("cn-north-1"), "https://lambda.cn-north-1.amazonaws.com.cn");
-        assert_eq!(address_of("eu-west-1"), "https://lambda.eu-west-1.amazonaws.com");
         let config = FunctionConfig { endpoint: Some("http://localhost:1/".into()), ..Default::default() };
         let lambda = Lambda::open(&config, arn).expect("it opens");
         assert_eq!(

@@ -9,6 +9,8 @@ use reqwest::Url;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::aws_access::{AwsAccess, AwsAccessError, is_loopback};
+
 /// The most bytes of records in one call: with base64 they fill a request.
 const SIZE_MAX: u64 = 4_718_592;
 
@@ -239,15 +241,22 @@ impl FunctionConfig {
                 return wrong(setting, "it does not go with where the function is");
             }
         }
-        if self.access_key_id.is_some() != self.secret_access_key.is_some() {
-            return wrong("access_key_id", "give both access_key_id and secret_access_key, or neither");
-        }
-        if self.access_key_id.is_some() && self.profile.is_some() {
-            return wrong("profile", "not together with access_key_id");
-        }
-        match &self.endpoint {
-            Some(endpoint) => self.address("endpoint", endpoint).map(|_| ()),
-            None => Ok(()),
+        let access = self.access();
+        access.check_key()?;
+        Ok(access.check_endpoint()?)
+    }
+
+    /// How Lambda is reached.
+    pub(super) fn access(&self) -> AwsAccess {
+        AwsAccess {
+            endpoint: self.endpoint.clone(),
+            allow_http: self.allow_http,
+            region: self.region.clone(),
+            profile: self.profile.clone(),
+            role_arn: self.role_arn.clone(),
+            access_key_id: self.access_key_id.clone(),
+            secret_access_key: self.secret_access_key.clone(),
+            session_token: self.session_token.clone(),
         }
     }
 
@@ -260,7 +269,7 @@ impl FunctionConfig {
                 }
                 Ok(Way::Lambda(function))
             }
-            (None, Some(url), None) => self.address("url", url).map(Way::Http),
+            (None, Some(url), None) => self.address(url).map(Way::Http),
             (None, None, Some(command)) => match command {
                 [program, ..] if !program.is_empty() => Ok(Way::Command(command)),
                 _ => {
@@ -275,8 +284,8 @@ impl FunctionConfig {
     }
 
     /// An address that may be called.
-    pub(super) fn address(&self, setting: &'static str, text: &str) -> Result<Url, FunctionConfigError> {
-        let wrong = |problem: &str| Err(FunctionConfigError::new(setting, problem));
+    fn address(&self, text: &str) -> Result<Url, FunctionConfigError> {
+        let wrong = |problem: &str| Err(FunctionConfigError::new("url", problem));
         let Ok(url) = Url::parse(text) else {
             return wrong("not an address such as https://host/path");
         };
@@ -292,9 +301,10 @@ impl FunctionConfig {
     }
 }
 
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+impl From<AwsAccessError> for FunctionConfigError {
+    fn from(AwsAccessError { setting, problem }: AwsAccessError) -> Self {
+        Self { setting, problem }
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::catalog::{self, Registering};
 use crate::control::ControlError;
 use crate::folder::Folder;
 use crate::ledger::{Progress, Quarantined, ReplayAnswer};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Builder, Pipeline};
 use crate::spec::PipelineSpec;
 use crate::status::PipelineState;
 
@@ -204,6 +204,8 @@ impl Shared {
         let registering =
             catalog::start(&spec, &destination, &self.connectors, &self.ledger, &progress, &stop)?;
         let catalog = registering.as_ref().map(Registering::status);
+        let builder = Builder::start(&spec.name);
+        let builder = builder.map_err(|error| ControlError::Failed(format!("no thread: {error}")))?;
         let pipeline = Pipeline {
             spec: Arc::new(spec.clone()),
             journal: self.journal.clone(),
@@ -223,6 +225,7 @@ impl Shared {
             progress: progress_sender.clone(),
             state: state_sender,
             blocking: TaskTracker::new(),
+            builder,
         };
         let task = (!self.rests).then(|| tokio::spawn(catalog::beside(pipeline.run(), registering)));
         self.add_stream(&spec.stream);

@@ -1,5 +1,6 @@
 //! What the ledger keeps of pipelines and batches.
 
+use lakeward_columnar::build::SliceCounts;
 use lakeward_model::{BatchId, DeliveredFile, Offset, Span, StreamName, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -84,21 +85,30 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// What became of the records and how many rows they are, without the rest.
+    #[must_use]
+    pub fn of_records(&self) -> SliceCounts {
+        let Self { delivered, filtered, duplicates, quarantined, rows, .. } = *self;
+        SliceCounts { delivered, filtered, duplicates, quarantined, rows }
+    }
+
     /// Records that are settled, one way or another.
     #[must_use]
     pub fn settled(&self) -> u64 {
-        self.delivered + self.filtered + self.duplicates + self.quarantined
+        self.of_records().records()
     }
 
     /// The sum of both.
     #[must_use]
     pub fn plus(&self, more: &Self) -> Self {
+        let SliceCounts { delivered, filtered, duplicates, quarantined, rows } =
+            self.of_records().plus(&more.of_records());
         Self {
-            delivered: self.delivered + more.delivered,
-            filtered: self.filtered + more.filtered,
-            duplicates: self.duplicates + more.duplicates,
-            quarantined: self.quarantined + more.quarantined,
-            rows: self.rows + more.rows,
+            delivered,
+            filtered,
+            duplicates,
+            quarantined,
+            rows,
             rescued: self.rescued + more.rescued,
             files: self.files + more.files,
             bytes: self.bytes + more.bytes,

@@ -60,13 +60,14 @@ impl Pipeline {
         Blocks::new(&self.journal, &self.spec.stream, plan.span, at_hand, token)
     }
 
-    /// Builds a planned batch on a blocking thread.
+    /// Builds a planned batch on the pipeline's own thread.
     pub(super) async fn build(self: Arc<Self>, plan: Plan, standing: Standing) -> Result<Prepared, Halt> {
         let destination = self.destination_of(&plan)?;
         let at_hand = self.at_hand(&plan).await?;
         let mut outcomes = self.outcomes(&plan, at_hand.clone()).await?;
         let token = self.blocking.token();
-        tokio::task::spawn_blocking(move || {
+        let pipeline = Arc::clone(&self);
+        let build = move || {
             let _until_the_end = token;
             let sql = self.sql_of(&plan)?;
             let blocks = || self.blocks(&plan, at_hand.clone());
@@ -88,11 +89,12 @@ impl Pipeline {
                 refused: &plan.refused,
             };
             let built = build::build(&input, blocks(), &mut outcomes, blocks);
-            let Built { files, schemas, counts, by_slice, keys: fresh, columns, origins } = built.map_err(|error| match error {
-                BuildError::Read(error) => Halt::Journal(error),
-                BuildError::Seen(error) => Halt::Seen(error),
-                BuildError::Shape(reason) => Halt::Build { batch: plan.batch, reason },
-            })?;
+            let Built { files, schemas, counts, by_slice, keys: fresh, columns, origins } =
+                built.map_err(|error| match error {
+                    BuildError::Read(error) => Halt::Journal(error),
+                    BuildError::Seen(error) => Halt::Seen(error),
+                    BuildError::Shape(reason) => Halt::Build { batch: plan.batch, reason },
+                })?;
             debug!(pipeline = self.spec.name, batch = %plan.batch, span = %plan.span, files = files.len(), rows = counts.rows, "batch built");
             let before = standing.clone();
             let in_flight = keys.map(|(session, _)| session.write(&fresh)).transpose()?;
@@ -106,8 +108,8 @@ impl Pipeline {
             let batch = Batch { id: plan.batch, span: plan.span, files, columns: columns.into() };
             let (counts, slices) = (of_built(counts), by_slice.into());
             Ok(Prepared { batch, counts, slices, before, after, schemas_changed, origins, destination, plan })
-        })
-        .await?
+        };
+        pipeline.builder.run(build).await
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod blocks;
 mod build;
+mod builder;
 mod commit;
 mod function;
 mod next;
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 
+pub(crate) use self::builder::Builder;
 use crate::dedup::{DedupError, KeyStore, Pending};
 use crate::deliver::{Delivered, deliver};
 use crate::engine::{Connectors, Opened};
@@ -67,6 +69,8 @@ pub(crate) struct Pipeline {
     /// What reads or writes for this task on other threads: it goes on when
     /// nobody waits for it any more.
     pub(crate) blocking: TaskTracker,
+    /// The thread that builds its batches.
+    pub(crate) builder: Builder,
 }
 
 /// Where the next batch starts, and what it builds upon.

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lakeward_journal::{AppendError, Journal, Options, ReadError};
+use lakeward_model::conformance::TestClock;
 use lakeward_model::{Cursor, Keys, Offset, Origin, Records, RequestKey, StreamName, Timestamp};
 
-use crate::support::{TestClock, all, append, key, open, open_at, records, segments, small, stream, wait};
+use crate::support::{all, append, key, open, open_at, records, segments, small, stream, wait};
 
 const PUSH: Origin = Origin::Push(None);
 
@@ -53,14 +54,14 @@ fn a_read_is_bounded_by_bytes_but_gives_a_frame() {
 #[test]
 fn tail_frames_and_times() {
     let dir = tempfile::tempdir().expect("a folder");
-    let clock = TestClock::at(500);
+    let clock = TestClock::at(Timestamp(500));
     let journal = open_at(dir.path(), small(), &clock).expect("opens");
     for i in 0..2000_u32 {
-        clock.set(500 + i64::from(i));
+        clock.set(Timestamp(500 + i64::from(i)));
         append(&journal, &["abcd", "efghij"], PUSH).expect("appended");
     }
     // The clock of the machine is set back.
-    clock.set(3);
+    clock.set(Timestamp(3));
     append(&journal, &["last"], PUSH).expect("appended");
     for reopened in [false, true] {
         let journal = if reopened {
@@ -95,7 +96,7 @@ fn tail_frames_and_times() {
 #[test]
 fn a_request_key_gets_the_first_answer_again() {
     let dir = tempfile::tempdir().expect("a folder");
-    let clock = TestClock::at(0);
+    let clock = TestClock::at(Timestamp(0));
     let options = Options { request_key_window: Duration::from_secs(10), ..small() };
     let reopen = || open_at(dir.path(), options.clone(), &clock).expect("opens");
     let journal = reopen();
@@ -104,7 +105,7 @@ fn a_request_key_gets_the_first_answer_again() {
     assert_eq!((first.first, first.count, first.replayed), (Offset(1), 2, false));
     journal.close();
     for journal in [reopen(), reopen()] {
-        clock.set(10_000_000);
+        clock.set(Timestamp(10_000_000));
         let known = journal.answered(&stream(), &RequestKey::new("k").expect("a key")).expect("answered");
         assert_eq!((known.first, known.count, known.replayed), (Offset(1), 2, true));
         assert_eq!(journal.answered(&stream(), &RequestKey::new("other").expect("a key")), None);
@@ -113,7 +114,7 @@ fn a_request_key_gets_the_first_answer_again() {
         assert_eq!(journal.tail(&stream()).expect("a stream").end, Offset(3));
         journal.close();
     }
-    clock.set(10_000_001);
+    clock.set(Timestamp(10_000_001));
     let late = append(&reopen(), &["a", "b"], key("k")).expect("appended");
     assert_eq!((late.first, late.count, late.replayed), (Offset(3), 2, false));
 }
@@ -200,10 +201,10 @@ fn the_last_cursor_survives_restart_and_trim() {
 #[test]
 fn trim_keeps_what_is_pending_and_what_is_young() {
     let dir = tempfile::tempdir().expect("a folder");
-    let clock = TestClock::at(0);
+    let clock = TestClock::at(Timestamp(0));
     let journal = open_at(dir.path(), small(), &clock).expect("opens");
     for second in 0..100 {
-        clock.set(second);
+        clock.set(Timestamp(second));
         append(&journal, &[[b'.'; 1000]], PUSH).expect("appended");
     }
     let start = || journal.tail(&stream()).expect("a stream").start.0;

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use lakeward_journal::{Options, fsck};
-use lakeward_model::{Cursor, Origin};
+use lakeward_model::conformance::TestClock;
+use lakeward_model::{Cursor, Origin, Timestamp};
 
 use crate::support::{all, append, key, open, segments, stream};
 
@@ -182,7 +183,7 @@ fn lost_metadata_is_told_by_the_segments() {
     let dir = tempfile::tempdir().expect("a folder");
     let texts = journal(dir.path());
     change(&dir.path().join("events/stream"), |bytes| bytes[20] ^= 1);
-    assert!(lakeward_journal::Journal::open(dir.path(), tiny(), crate::support::TestClock::at(0)).is_err());
+    assert!(lakeward_journal::Journal::open(dir.path(), tiny(), TestClock::at(Timestamp(0))).is_err());
     assert!(!fsck::check(dir.path()).expect("checked").is_sound());
     assert!(fsck::repair(dir.path(), false).expect("repaired").is_sound());
     assert_eq!(all(&open(dir.path(), tiny()).expect("opens"), 0, 1000), texts);

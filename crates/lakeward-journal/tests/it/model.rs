@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use lakeward_journal::{Journal, Options, ReadError};
+use lakeward_model::conformance::TestClock;
 use lakeward_model::{Offset, Origin, Timestamp};
 use proptest::prelude::*;
 
-use crate::support::{TestClock, append, key, open_at, stream};
+use crate::support::{append, key, open_at, stream};
 
 #[derive(Debug, Clone)]
 enum Action {
@@ -49,13 +50,13 @@ fn options() -> Options {
 impl Pair {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a folder");
-        let clock = TestClock::at(0);
+        let clock = TestClock::at(Timestamp(0));
         let journal = open_at(dir.path(), options(), &clock).expect("opens");
         Self { dir, clock, journal, model: Model::default() }
     }
 
     fn run(&mut self, step: usize, action: Action) {
-        self.clock.set(step as i64);
+        self.clock.set(Timestamp(step as i64));
         let count = self.model.records.len() as u64;
         match action {
             Action::Append { sizes, key } => self.append(step, &sizes, key),

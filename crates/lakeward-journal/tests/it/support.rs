@@ -1,34 +1,13 @@
-//! What the tests share: a clock that stands still, and short ways to append
-//! and read.
+//! What the tests share: short ways to append and read.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
 use lakeward_journal::{AppendError, Appended, Journal, OpenError, Options};
-use lakeward_model::clock::{Clock, SharedClock};
+use lakeward_model::clock::SharedClock;
+use lakeward_model::conformance::TestClock;
 use lakeward_model::{Offset, Origin, Records, RequestKey, StreamName, Timestamp};
-
-/// A clock that goes on only when told.
-#[derive(Debug, Default)]
-pub(crate) struct TestClock(pub(crate) AtomicI64);
-
-impl TestClock {
-    pub(crate) fn at(micros: i64) -> Arc<Self> {
-        Arc::new(Self(AtomicI64::new(micros)))
-    }
-
-    pub(crate) fn set(&self, micros: i64) {
-        self.0.store(micros, Ordering::SeqCst);
-    }
-}
-
-impl Clock for TestClock {
-    fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
-    }
-}
 
 pub(crate) fn stream() -> StreamName {
     StreamName::new("events").expect("a good name")
@@ -39,7 +18,7 @@ pub(crate) fn small() -> Options {
 }
 
 pub(crate) fn open(dir: &Path, options: Options) -> Result<Journal, OpenError> {
-    open_at(dir, options, &TestClock::at(1_000_000))
+    open_at(dir, options, &TestClock::at(Timestamp(1_000_000)))
 }
 
 pub(crate) fn open_at(dir: &Path, options: Options, clock: &Arc<TestClock>) -> Result<Journal, OpenError> {

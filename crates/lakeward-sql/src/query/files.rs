@@ -177,6 +177,9 @@ impl Kind {
                 packing(*compression).map(Self::Json)
             }
             Output::Csv(options) => packing(options.compression).map(Self::Csv),
+            Output::RowBinary => {
+                Err(QueryError::Data(format!("{path}: row_binary files cannot be queried here")))
+            }
         }
     }
 }

@@ -257,16 +257,16 @@ fn words(take: &Take<'_>, taken: &Taken, status: Status, time: Duration) -> Vec<
         lines.push(format!("  ! {}: {}", slice.name, slice.reason.as_deref().unwrap_or("unknown")));
     }
     for (pipeline, outcome) in &settled.pipelines {
-        if outcome.files + outcome.delivered + outcome.duplicates + outcome.quarantined + outcome.filtered > 0
-        {
+        let counts = &outcome.counts;
+        if outcome.files + counts.records() > 0 {
             lines.push(format!(
                 "  {pipeline}: {} in {}; {} delivered, {} filtered, {} duplicates, {} quarantined",
-                plural(outcome.rows, "row"),
+                plural(counts.rows, "row"),
                 plural(outcome.files, "file"),
-                count(outcome.delivered),
-                count(outcome.filtered),
-                count(outcome.duplicates),
-                count(outcome.quarantined)
+                count(counts.delivered),
+                count(counts.filtered),
+                count(counts.duplicates),
+                count(counts.quarantined)
             ));
         }
     }

@@ -19,6 +19,8 @@ pub(crate) enum FormatName {
     Ndjson,
     /// Delimited text.
     Csv,
+    /// ClickHouse's `RowBinaryWithNamesAndTypes`, for its tables.
+    RowBinary,
     /// The bytes as received.
     Verbatim,
 }
@@ -130,6 +132,7 @@ impl OutputConfig {
                     null: self.null.clone().unwrap_or(default.null),
                 })
             }
+            FormatName::RowBinary => Output::RowBinary,
             FormatName::Verbatim => {
                 Output::Verbatim { compression: file, newline: self.newline.unwrap_or_default() }
             }
@@ -174,6 +177,11 @@ impl OutputConfig {
                 )
             })
             .collect();
+        if self.format == FormatName::RowBinary
+            && !matches!(self.compression, None | Some(CompressionName::None))
+        {
+            problems.push(Problem::new(format!("{path}.compression"), "row_binary files are not compressed"));
+        }
         if self.row_group_rows == Some(0) {
             problems.push(Problem::new(format!("{path}.row_group_rows"), "this is at least 1"));
         }
@@ -215,6 +223,7 @@ fn name_of(format: FormatName) -> &'static str {
         FormatName::Parquet => "parquet",
         FormatName::Ndjson => "ndjson",
         FormatName::Csv => "csv",
+        FormatName::RowBinary => "row_binary",
         FormatName::Verbatim => "verbatim",
     }
 }

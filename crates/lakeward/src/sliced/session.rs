@@ -35,6 +35,15 @@ enum Held {
     Own(Box<Service>, Remote),
 }
 
+/// What a service of our own does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Own {
+    /// It takes and delivers.
+    Works,
+    /// It says what there is, and takes and delivers nothing.
+    Looks,
+}
+
 /// How the service of this process ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Drained {
@@ -51,7 +60,8 @@ pub(crate) enum Drained {
 }
 
 impl<'a> Session<'a> {
-    /// Finds the process that runs on the state directory, or becomes it.
+    /// Finds the process that runs on the state directory, or becomes it; then
+    /// it does what `own` says.
     ///
     /// # Errors
     /// A process that is starting or ending did not get there within
@@ -60,24 +70,10 @@ impl<'a> Session<'a> {
         config: &'a Config,
         source: &'a Sliced,
         patience: Duration,
+        own: Own,
         out: &Output,
     ) -> anyhow::Result<Self> {
-        let held = find(config, source, patience, Own::Works, out).await?;
-        Ok(Self { config, source, patience, held })
-    }
-
-    /// The same to ask what there is: a service of our own takes and delivers
-    /// nothing.
-    ///
-    /// # Errors
-    /// As [`Session::open`].
-    pub(crate) async fn look(
-        config: &'a Config,
-        source: &'a Sliced,
-        patience: Duration,
-        out: &Output,
-    ) -> anyhow::Result<Self> {
-        let held = find(config, source, patience, Own::Looks, out).await?;
+        let held = find(config, source, patience, own, out).await?;
         Ok(Self { config, source, patience, held })
     }
 
@@ -216,13 +212,6 @@ pub(crate) async fn inspect(config: &Config, patience: Duration) -> anyhow::Resu
 
 fn is_lock(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref::<LockError>(), Some(LockError::Held { .. }))
-}
-
-/// What a service of our own does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Own {
-    Works,
-    Looks,
 }
 
 async fn find(

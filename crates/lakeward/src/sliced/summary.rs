@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-use lakeward_engine::{Asked, BatchRecord, RunSlice, RunSliceState};
+use lakeward_engine::{Asked, BatchRecord, RunSlice, RunSliceState, SliceCounts};
 use lakeward_model::{Role, Timestamp};
 use serde::Serialize;
 
@@ -35,11 +35,8 @@ pub(crate) struct Settled {
 /// What one pipeline settled.
 #[derive(Debug, Default, Clone, PartialEq, Serialize)]
 pub(crate) struct Outcome {
-    pub(crate) delivered: u64,
-    pub(crate) filtered: u64,
-    pub(crate) duplicates: u64,
-    pub(crate) quarantined: u64,
-    pub(crate) rows: u64,
+    #[serde(flatten)]
+    pub(crate) counts: SliceCounts,
     pub(crate) files: u64,
 }
 
@@ -79,11 +76,7 @@ impl Settled {
 
     fn add(&mut self, batch: &BatchRecord) {
         let outcome = self.pipelines.entry(batch.pipeline.clone()).or_default();
-        outcome.delivered += batch.counts.delivered;
-        outcome.filtered += batch.counts.filtered;
-        outcome.duplicates += batch.counts.duplicates;
-        outcome.quarantined += batch.counts.quarantined;
-        outcome.rows += batch.counts.rows;
+        outcome.counts = outcome.counts.plus(&batch.counts.of_records());
         for file in batch.files.iter().filter(|file| file.role == Role::Data) {
             outcome.files += 1;
             if self.objects.len() < FILES_TOLD {
@@ -176,9 +169,9 @@ pub(crate) fn of_run(
         "delivered": run.delivered,
         "objects": settled.objects,
         "objects_total": settled.sum(|outcome| outcome.files),
-        "rows": settled.sum(|outcome| outcome.rows),
-        "duplicates_dropped": settled.sum(|outcome| outcome.duplicates),
-        "quarantined": settled.sum(|outcome| outcome.quarantined),
+        "rows": settled.sum(|outcome| outcome.counts.rows),
+        "duplicates_dropped": settled.sum(|outcome| outcome.counts.duplicates),
+        "quarantined": settled.sum(|outcome| outcome.counts.quarantined),
         "pipelines": settled.pipelines,
     });
     let (key, slices) = slices(source, &taken.slices);
@@ -294,7 +287,8 @@ mod tests {
             bytes: records * 10,
             reason: reason.map(Into::into),
         };
-        let outcome = Outcome { delivered: 8, duplicates: 1, quarantined: 1, rows: 8, files: 1, filtered: 0 };
+        let counts = SliceCounts { delivered: 8, duplicates: 1, quarantined: 1, rows: 8, filtered: 0 };
+        let outcome = Outcome { counts, files: 1 };
         Taken {
             run,
             ending: Ending::Ended,

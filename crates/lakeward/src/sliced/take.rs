@@ -6,7 +6,7 @@ use lakeward_engine::{Asked, Run, RunErrorKind, RunKind, RunRequest, RunSlice, R
 
 use super::Sliced;
 use super::follow::{Ending, Until, follow};
-use super::session::{Drained, Session, inspect};
+use super::session::{Drained, Own, Session, inspect};
 use super::summary::{SLICES_TOLD, Settled};
 use crate::config::Config;
 use crate::exit::Code;
@@ -54,7 +54,7 @@ impl Take<'_> {
     /// The run cannot be started, or the service cannot be asked about it.
     pub(crate) async fn run(&self, signals: &mut Signals, out: &Output) -> anyhow::Result<Taken> {
         let mut session = tokio::select! {
-            session = Session::open(self.config, self.source, self.patience, out) => session?,
+            session = Session::open(self.config, self.source, self.patience, Own::Works, out) => session?,
             stopped = signals.next() => return Err(stopped_early(stopped)),
         };
         let request = RunRequest {

@@ -3,7 +3,7 @@
 import os
 import pathlib
 import time
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Union
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple, Union
 from urllib.parse import quote
 
 from .connection import Address, Connection
@@ -161,8 +161,7 @@ class Client:
         :param where: captured parts of the slices' names: ``{"section_id": 145}``
         :param prefix: what the slices' names start with
         """
-        source, pipeline = self._source_of(target)
-        meant = wanted(from_, to, where, prefix)
+        source, pipeline, meant = self._meant_by(target, from_, to, where, prefix)
         slices, dates = [], ""
         for page in self._pages(source, meant):
             dates = page.get("dates") or dates
@@ -197,13 +196,7 @@ class Client:
         :param progress: shows how far it is; or a function that is called with the run
         :param timeout: seconds to wait at most; the run goes on anyway
         """
-        if isinstance(target, Plan):
-            if from_ is not None or to is not None or where or prefix:
-                raise TypeError("a plan says already what is meant")
-            source, pipeline, meant = target.source, target.pipeline, target.wanted
-        else:
-            source, pipeline = self._source_of(target)
-            meant = wanted(from_, to, where, prefix)
+        source, pipeline, meant = self._meant_by(target, from_, to, where, prefix)
         request: Dict[str, Any] = {"kind": "take", "wanted": meant}
         if again:
             request["again"] = True
@@ -226,11 +219,7 @@ class Client:
         """Counts at the source anew and compares, slice by slice, with what
         was taken and with what became of it in the pipelines. Nothing is
         taken. `lakeward backfill verify` also looks at the files."""
-        if isinstance(target, Plan):
-            source, pipeline, meant = target.source, target.pipeline, target.wanted
-        else:
-            source, pipeline = self._source_of(target)
-            meant = wanted(from_, to, where, prefix)
+        source, pipeline, meant = self._meant_by(target, from_, to, where, prefix)
         run = self._begin(source, {"kind": "count", "wanted": meant})
         run.wait(timeout, progress)
         slices = [Slice.of(answer) for page in self._pages(source, meant) for answer in page["slices"]]
@@ -305,7 +294,22 @@ class Client:
         answer = self._connection.get("/v1/runs", [("source", source)])
         return answer["runs"] if isinstance(answer, dict) else answer
 
-    def _source_of(self, target: str):
+    def _meant_by(
+        self,
+        target: Union[Plan, str],
+        from_: Optional[When],
+        to: Optional[When],
+        where: Optional[Mapping[str, Any]],
+        prefix: str,
+    ) -> Tuple[str, Optional[str], Dict[str, Any]]:
+        """The source, the pipeline if one was named, and which slices."""
+        if isinstance(target, Plan):
+            if from_ is not None or to is not None or where or prefix:
+                raise TypeError("a plan says already what is meant")
+            return target.source, target.pipeline, target.wanted
+        return (*self._source_of(target), wanted(from_, to, where, prefix))
+
+    def _source_of(self, target: str) -> Tuple[str, Optional[str]]:
         """The source that a name means, and the pipeline if it is one's."""
         status = self.status()
         streams = {pipeline["pipeline"]: pipeline["stream"] for pipeline in status.pipelines}

@@ -165,15 +165,7 @@ fn a_time_in_a_name_is_a_time() {
 
 #[test]
 fn a_function_sees_records_as_they_came() {
-    let lambda = crate::shape::Lambda {
-        function: serde_json::Value::Null,
-        name: "f".into(),
-        bytes: 1,
-        records: 1,
-        retries: 0,
-        concurrency: 1,
-        wait: false,
-    };
+    let lambda = crate::shape::Lambda::one_at_a_time();
     let shape = Shape {
         processing: Processing { lambda: Some(lambda), ..Processing::default() },
         ..shape(ndjson(), "!{source:stem}/")

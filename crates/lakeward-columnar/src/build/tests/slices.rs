@@ -67,19 +67,10 @@ impl Sent {
 }
 
 fn shape(output: Output, key: DedupKey) -> Shape {
-    let lambda = Lambda {
-        function: serde_json::Value::Null,
-        name: "f".into(),
-        bytes: 1,
-        records: 1,
-        retries: 3,
-        concurrency: 1,
-        wait: false,
-    };
     let split = Some(Split::Json);
     Shape {
         output,
-        processing: Processing { split, lambda: Some(lambda), ..Processing::default() },
+        processing: Processing { split, lambda: Some(Lambda::one_at_a_time()), ..Processing::default() },
         dedup: Some(Dedup { key, window: Duration::from_secs(3600), time: None }),
         ..Shape::default()
     }

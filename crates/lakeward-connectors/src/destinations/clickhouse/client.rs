@@ -216,12 +216,13 @@ impl Answer {
 /// What a server that does not know a setting, or lets nobody change it, may go
 /// without. What exactly-once rests on is not among the latter.
 fn may_be_left_out(setting: &str, code: Option<u32>) -> bool {
-    const UNKNOWN: [&str; 13] = [
+    const UNKNOWN: [&str; 14] = [
         "async_insert",
         "deduplicate_blocks_in_dependent_materialized_views",
         "input_format_json_named_tuples_as_objects",
         "input_format_json_read_arrays_as_strings",
         "input_format_json_read_objects_as_strings",
+        "input_format_with_types_use_header",
         "insert_distributed_sync",
         "insert_null_as_default",
         "max_insert_threads",
@@ -231,10 +232,11 @@ fn may_be_left_out(setting: &str, code: Option<u32>) -> bool {
         "precise_float_parsing",
         "select_sequential_consistency",
     ];
-    const LOCKED: [&str; 10] = [
+    const LOCKED: [&str; 11] = [
         "input_format_json_named_tuples_as_objects",
         "input_format_json_read_arrays_as_strings",
         "input_format_json_read_objects_as_strings",
+        "input_format_with_types_use_header",
         "insert_distributed_sync",
         "insert_null_as_default",
         "max_insert_threads",

@@ -26,6 +26,7 @@ impl Loading {
         let name = match format {
             Format::Parquet => "Parquet",
             Format::Ndjson => "JSONEachRow",
+            Format::RowBinary => "RowBinaryWithNamesAndTypes",
             Format::Csv | Format::Verbatim => return None,
         };
         let all: Vec<Column> = columns.iter().map(|(column, _)| (*column).clone()).collect();
@@ -45,7 +46,9 @@ impl Loading {
     pub(super) fn sql(&self, table: &str, filter: Option<&str>) -> String {
         let names = self.columns.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
         let format = self.format;
-        if filter.is_none() && self.columns.iter().all(|(_, cast)| cast.is_none()) {
+        // RowBinary's values have the types of the files, whatever the table's.
+        let is_typed = format.starts_with("RowBinary");
+        if filter.is_none() && !is_typed && self.columns.iter().all(|(_, cast)| cast.is_none()) {
             return format!("INSERT INTO {table} ({names}) FORMAT {format}");
         }
         let values = self.columns.iter().map(|(name, cast)| cast.as_deref().unwrap_or(name));
@@ -101,6 +104,8 @@ pub(super) fn settings(
         ("max_insert_threads", "1"),
         ("max_partitions_per_insert_block", "0"),
         ("min_insert_block_size_bytes", "0"),
+        // The types are those of `input`, written a little differently.
+        ("input_format_with_types_use_header", "0"),
         // Before 25.x the last digit of a float was a guess.
         ("precise_float_parsing", "1"),
     ]

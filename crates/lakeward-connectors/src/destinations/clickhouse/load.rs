@@ -77,7 +77,9 @@ impl<'a> Load<'a> {
     ) -> Result<Self, Failure> {
         let refused = |message: &str| Err(Failure::new(FailureKind::Refused, message));
         if batch.columns.is_empty() && !files.is_empty() {
-            return refused("only columns are loaded into a table: set output.format to parquet or ndjson");
+            return refused(
+                "only columns are loaded into a table: set output.format to parquet, ndjson or row_binary",
+            );
         }
         if files.iter().any(|(_, file)| file.format != files[0].1.format) {
             return refused("the files of a batch have different formats");

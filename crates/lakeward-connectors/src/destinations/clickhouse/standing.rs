@@ -151,7 +151,9 @@ pub(super) fn columns(found: &Found, wanted: &[Column], format: Format, evolves:
     }
     let loading = if alters.is_empty() && problems.is_empty() { Loading::new(&fits, format) } else { None };
     if alters.is_empty() && problems.is_empty() && loading.is_none() {
-        problems.push(format!("{format:?} files are not loaded: set output.format to parquet or ndjson"));
+        problems.push(format!(
+            "{format:?} files are not loaded: set output.format to parquet, ndjson or row_binary"
+        ));
     }
     Columns { alters, problems, loading }
 }

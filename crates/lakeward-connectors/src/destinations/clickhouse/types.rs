@@ -56,7 +56,7 @@ pub(super) enum Fit {
 /// statement, get into a column of the type `theirs`.
 pub(super) fn fit(value: &str, ours: &ColumnType, theirs: &str, format: Format) -> Fit {
     let target = Target::of(theirs);
-    let how = Conversion { value, target: &target, is_text: format != Format::Parquet };
+    let how = Conversion { value, target: &target, is_text: format == Format::Ndjson };
     how.fit(ours).unwrap_or_else(|| Fit::No(type_of(ours)))
 }
 

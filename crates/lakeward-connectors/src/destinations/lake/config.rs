@@ -7,6 +7,8 @@ use lakeward_model::{LakePath, Secret, units};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::aws_access::{AwsAccess, AwsAccessError};
+
 /// A lake: a folder, or a bucket of an S3-compatible store.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -159,23 +161,23 @@ impl LakeConfig {
         if self.put_timeout < Duration::from_secs(1) {
             return wrong("put_timeout", "at least 1s");
         }
-        if self.access_key_id.is_some() != self.secret_access_key.is_some() {
-            return wrong("access_key_id", "give both access_key_id and secret_access_key, or neither");
-        }
-        if self.access_key_id.is_some() && self.profile.is_some() {
-            return wrong("profile", "not together with access_key_id");
-        }
-        match self.endpoint.as_deref() {
-            Some(endpoint) if endpoint.starts_with("https://") => Ok(()),
-            Some(endpoint) if endpoint.starts_with("http://") => {
-                if self.allow_http || is_loopback(endpoint) {
-                    Ok(())
-                } else {
-                    wrong("endpoint", "plain http to another machine: use https, or set allow_http: true")
-                }
-            }
-            Some(_) => wrong("endpoint", "starts with https:// (or http://)"),
-            None => Ok(()),
+        // Stores other than AWS have regions of any name.
+        let access = self.access();
+        access.check_key()?;
+        Ok(access.check_endpoint()?)
+    }
+
+    /// How the store is reached.
+    pub(crate) fn access(&self) -> AwsAccess {
+        AwsAccess {
+            endpoint: self.endpoint.clone(),
+            allow_http: self.allow_http,
+            region: self.region.clone(),
+            profile: self.profile.clone(),
+            role_arn: self.role_arn.clone(),
+            access_key_id: self.access_key_id.clone(),
+            secret_access_key: self.secret_access_key.clone(),
+            session_token: self.session_token.clone(),
         }
     }
 
@@ -212,14 +214,10 @@ impl LakeConfig {
     }
 }
 
-fn is_loopback(endpoint: &str) -> bool {
-    let authority = endpoint.trim_start_matches("http://").split('/').next().unwrap_or_default();
-    let host = if authority.starts_with('[') {
-        authority.split(']').next().unwrap_or_default().trim_start_matches('[')
-    } else {
-        authority.split(':').next().unwrap_or_default()
-    };
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+impl From<AwsAccessError> for LakeConfigError {
+    fn from(AwsAccessError { setting, problem }: AwsAccessError) -> Self {
+        Self::Setting { setting, problem }
+    }
 }
 
 #[cfg(test)]
@@ -264,6 +262,15 @@ mod tests {
         check(|c| c.endpoint = Some("http://localhost".into()), None);
         check(|c| c.endpoint = Some("http://127.0.0.1.example.com".into()), Some("endpoint"));
         check(|c| c.endpoint = Some("minio:9000".into()), Some("endpoint"));
+        check(|c| c.endpoint = Some("http://minio:9000".into()), Some("endpoint"));
+        check(
+            |c| {
+                c.endpoint = Some("http://minio:9000".into());
+                c.allow_http = true;
+            },
+            None,
+        );
+        check(|c| c.region = Some("any_name".into()), None);
         check(|c| c.access_key_id = Some("a".into()), Some("access_key_id"));
         check(|c| c.concurrency = 0, Some("concurrency"));
         check(|c| c.multipart_size = 1, Some("multipart_size"));

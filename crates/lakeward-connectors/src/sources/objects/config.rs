@@ -374,13 +374,8 @@ impl ObjectsConfig {
         let host = url.as_ref().and_then(|url| url.host_str()).unwrap_or_default();
         AwsAccess {
             endpoint: notifications.endpoint.clone().or(origin),
-            allow_http: self.allow_http,
             region: notifications.region.clone().or_else(|| region_of(host)).or_else(|| self.region.clone()),
-            profile: self.profile.clone(),
-            role_arn: self.role_arn.clone(),
-            access_key_id: self.access_key_id.clone(),
-            secret_access_key: self.secret_access_key.clone(),
-            session_token: self.session_token.clone(),
+            ..self.lake().access()
         }
     }
 

@@ -93,13 +93,8 @@ impl Place {
                 return wrong("access_key_id", "only for s3://; others take their environment's credentials");
             }
             Vendor::Google | Vendor::Azure => {
-                crate::aws_access::AwsAccess {
-                    endpoint: config.endpoint.clone(),
-                    allow_http: config.allow_http,
-                    ..Default::default()
-                }
-                .check()
-                .or_else(|error| wrong(error.setting, error.problem))?;
+                let checked = config.lake().access().check_endpoint();
+                checked.or_else(|error| wrong(error.setting, error.problem))?;
             }
         }
         Ok(place)

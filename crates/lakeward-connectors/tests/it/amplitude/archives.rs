@@ -3,7 +3,7 @@
 use lakeward_model::FailureKind;
 
 use super::*;
-use server::{Fault, archive, gzip};
+use server::{archive, gzip};
 
 /// What is no archive, or not a whole one.
 fn damages() -> Vec<Fault> {
@@ -32,7 +32,7 @@ async fn a_damaged_archive_is_fetched_again() {
     for fault in damages().into_iter().chain([Fault::Cut, Fault::Stall]) {
         let mut world = days(&[DAY]);
         world.faults.extend(vec![Some(fault.clone()); 3]);
-        let setting = Setting::start(world).await;
+        let setting = Setting::facing(&fault, world).await;
         let slices = setting.day(DAY).await;
         let taken = setting.take_all(&slices).await;
         assert_eq!(taken.records, expected(DAY), "{fault:?}");
@@ -69,8 +69,8 @@ async fn an_hour_that_stays_damaged_is_set_aside_and_others_are_not() {
 async fn a_body_that_never_ends_well_is_tried_again_later() {
     for fault in [Fault::Cut, Fault::Stall] {
         let mut world = days(&[DAY]);
-        world.bad.insert(hour_of(DAY, 0), fault);
-        let setting = Setting::start(world).await;
+        world.bad.insert(hour_of(DAY, 0), fault.clone());
+        let setting = Setting::facing(&fault, world).await;
         let slices = setting.day(DAY).await;
         let failure = failed(Taken::default().take(&setting.source, &slices[0], &[]).await);
         assert_eq!(failure.kind, FailureKind::Unknown);

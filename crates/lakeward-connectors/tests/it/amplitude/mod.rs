@@ -7,33 +7,17 @@ mod spool;
 mod statuses;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lakeward_connectors::sources::amplitude::{AmplitudeConfig, AmplitudeSource};
-use lakeward_model::clock::Clock;
+use lakeward_model::conformance::TestClock;
 use lakeward_model::{Chunk, Lineage, Secret, Slice, SliceFailure, SlicedSource, Timestamp, Wanted};
 use tempfile::TempDir;
 
-use server::{API_KEY, Part, SECRET_KEY, Server, World};
+use server::{API_KEY, Fault, Part, SECRET_KEY, Server, World};
 
 const DAY: &str = "2026-03-01";
-
-/// A clock that is set.
-#[derive(Debug)]
-struct At(Mutex<Timestamp>);
-
-impl Clock for At {
-    fn now(&self) -> Timestamp {
-        *self.0.lock().expect("not poisoned")
-    }
-}
-
-impl At {
-    fn set(&self, text: &str) {
-        *self.0.lock().expect("not poisoned") = instant(text);
-    }
-}
 
 fn instant(text: &str) -> Timestamp {
     Timestamp(text.parse::<jiff::Timestamp>().expect("an instant").as_microsecond())
@@ -42,7 +26,7 @@ fn instant(text: &str) -> Timestamp {
 /// A source, its server, its clock and its spool folder.
 struct Setting {
     server: Server,
-    clock: Arc<At>,
+    clock: Arc<TestClock>,
     spool: TempDir,
     config: AmplitudeConfig,
     source: AmplitudeSource,
@@ -55,12 +39,23 @@ impl Setting {
 
     async fn with(world: World, change: impl FnOnce(&mut AmplitudeConfig)) -> Self {
         let server = Server::start(world).await;
-        let clock = Arc::new(At(Mutex::new(instant("2026-03-02T12:00:00Z"))));
+        let clock = TestClock::at(instant("2026-03-02T12:00:00Z"));
         let spool = tempfile::tempdir().expect("a folder");
         let mut config = config(&server.address);
         change(&mut config);
         let source = open(&config, spool.path(), &clock);
         Self { server, clock, spool, config, source }
+    }
+
+    /// For a world with this fault: silence is waited for, but not for long.
+    async fn facing(fault: &Fault, world: World) -> Self {
+        let silent = matches!(fault, Fault::Hang | Fault::Stall);
+        Self::with(world, |config| {
+            if silent {
+                config.read_timeout = Duration::from_secs(1);
+            }
+        })
+        .await
     }
 
     /// As after a restart of the process.
@@ -102,12 +97,11 @@ fn config(address: &str) -> AmplitudeConfig {
         api_key: Secret::new(API_KEY),
         secret_key: Secret::new(SECRET_KEY),
         from: DAY.into(),
-        read_timeout: Duration::from_millis(500),
         ..AmplitudeConfig::default()
     }
 }
 
-fn open(config: &AmplitudeConfig, spool: &Path, clock: &Arc<At>) -> AmplitudeSource {
+fn open(config: &AmplitudeConfig, spool: &Path, clock: &Arc<TestClock>) -> AmplitudeSource {
     AmplitudeSource::open_at(config, spool, Arc::clone(clock) as _).expect("it opens")
 }
 
@@ -288,7 +282,7 @@ async fn slices_are_computed_and_nobody_is_asked() {
     // A run may want hours before the first one of the configuration.
     assert_eq!(names(&list(range, None).await), ["2025-12-31T23", "2026-01-01T00"]);
 
-    setting.clock.set("2026-12-31T00:00:00Z");
+    setting.clock.set(instant("2026-12-31T00:00:00Z"));
     let (mut count, mut after) = (0, None);
     loop {
         let page = setting.source.list(&Wanted::default(), after.as_deref()).await.expect("a list");
@@ -309,7 +303,7 @@ async fn an_hour_is_not_asked_for_before_its_time() {
     let slices = setting.day("2026-03-02").await;
     // "data sent between 8 and 9 PM … is available at 11 PM"
     let hour = &slices[10];
-    setting.clock.set("2026-03-02T12:59:00Z");
+    setting.clock.set(instant("2026-03-02T12:59:00Z"));
     let mut taken = Taken::default();
     let early = failed(taken.take(&setting.source, hour, &[]).await);
     says(&early.message, "does not have all of hour");
@@ -319,7 +313,7 @@ async fn an_hour_is_not_asked_for_before_its_time() {
     taken.take(&setting.source, &slices[9], &slices[10..]).await.expect("it is ready");
     assert!(taken.records.is_empty(), "hour 9 has no events");
     assert_eq!(setting.server.asked(), [window("20260302T09", "20260302T09")]);
-    setting.clock.set("2026-03-02T13:00:00Z");
+    setting.clock.set(instant("2026-03-02T13:00:00Z"));
     taken.take(&setting.source, hour, &slices[11..]).await.expect("it is ready");
     assert_eq!(taken.records.len(), 5);
     assert_eq!(setting.server.asked()[1], window("20260302T10", "20260302T10"));

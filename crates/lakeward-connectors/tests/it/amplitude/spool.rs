@@ -153,7 +153,7 @@ async fn archives_go_after_a_while() {
     assert_eq!(setting.server.asked().len(), 6);
     // A little of each may not be durable yet.
     assert_eq!(setting.archives(), 6);
-    setting.clock.set("2026-03-09T00:00:00Z");
+    setting.clock.set(instant("2026-03-09T00:00:00Z"));
     Taken::default().take(&setting.source, &slices[0], &[]).await.expect("it is taken");
     assert_eq!(setting.archives(), 1, "{:?}", setting.files());
 }

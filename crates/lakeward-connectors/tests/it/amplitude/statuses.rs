@@ -3,13 +3,12 @@
 use lakeward_model::FailureKind;
 
 use super::*;
-use server::Fault;
 
 /// Takes the first hour of the day with this fault in the way of every request.
 async fn first_hour(fault: Fault) -> (Setting, Result<(), SliceFailure>) {
     let mut world = days(&[DAY]);
-    world.bad.insert(hour_of(DAY, 0), fault);
-    let setting = Setting::start(world).await;
+    world.bad.insert(hour_of(DAY, 0), fault.clone());
+    let setting = Setting::facing(&fault, world).await;
     let slices = setting.day(DAY).await;
     let result = Taken::default().take(&setting.source, &slices[0], &[]).await;
     (setting, result)
@@ -54,11 +53,11 @@ async fn nobody_is_asked_while_the_other_side_wants_a_pause() {
     let slices = setting.day(DAY).await;
     let mut taken = Taken::default();
     failed(taken.take(&setting.source, &slices[0], &[]).await);
-    setting.clock.set("2026-03-02T12:09:59Z");
+    setting.clock.set(instant("2026-03-02T12:09:59Z"));
     let again = failed(taken.take(&setting.source, &slices[1], &[]).await);
     assert_eq!(again.retry_after, Some(Duration::from_secs(1)));
     assert_eq!(setting.server.asked().len(), 1);
-    setting.clock.set("2026-03-02T12:10:00Z");
+    setting.clock.set(instant("2026-03-02T12:10:00Z"));
     taken.take(&setting.source, &slices[0], &[]).await.expect("the pause is over");
     assert_eq!(setting.server.asked().len(), 2);
 }
@@ -68,7 +67,7 @@ async fn a_window_that_is_too_large_is_halved_and_that_is_remembered() {
     for fault in [Fault::Status(400, "", ""), Fault::Status(504, "", ""), Fault::Hang] {
         let mut world = days(&[DAY, "2026-03-02"]);
         world.most = Some((3, fault.clone()));
-        let mut setting = Setting::start(world).await;
+        let mut setting = Setting::facing(&fault, world).await;
         let slices = setting.day(DAY).await;
         let taken = setting.take_all(&slices[..12]).await;
         // 12 and 6 are too many, 3 are not.

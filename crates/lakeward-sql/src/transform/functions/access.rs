@@ -7,7 +7,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, UInt32Array, make_array, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, ListArray, UInt32Array, make_array, new_null_array,
+};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{DFSchema, Result, ScalarValue, exec_err, plan_err};
@@ -175,6 +177,11 @@ fn with_nulls(child: &ArrayRef, nulls: Option<&NullBuffer>) -> Result<ArrayRef> 
     match nulls {
         Some(nulls) if nulls.null_count() > 0 && child.data_type() != &DataType::Null => {
             let nulls = NullBuffer::union(child.nulls(), Some(nulls));
+            // Where booleans start within a byte is said in another place,
+            // which the nulls would have to share.
+            if let Some(booleans) = child.as_boolean_opt() {
+                return Ok(Arc::new(BooleanArray::new(booleans.values().clone(), nulls)));
+            }
             Ok(make_array(child.to_data().into_builder().nulls(nulls).build()?))
         }
         _ => Ok(Arc::clone(child)),

@@ -425,3 +425,30 @@ fn rows_that_fail_are_set_apart() {
         ),
     ]);
 }
+
+/// Rows are worked on some thousand at a time, so that columns start in the
+/// middle of their buffers: booleans within a byte.
+#[test]
+fn fields_of_objects_that_are_not_there_in_many_rows() {
+    let line = |n: u32| match n % 3 {
+        0 => format!("{{\"n\":{n}}}\n"),
+        1 => format!(
+            "{{\"n\":{n},\"r\":{{\"ok\":true,\"s\":\"x\",\"f\":1.5,\"l\":[1],\"o\":{{\"no\":false}}}}}}\n"
+        ),
+        _ => format!("{{\"n\":{n},\"r\":{{\"s\":\"y\"}}}}\n"),
+    };
+    let lines: String = (0..30_000).map(line).collect();
+    let sql = "SELECT n, r.ok AS ok, r.s AS s, r.f AS f, r.l AS l, r.o.no AS no FROM input";
+    let done = super::apply(sql, &lines, &[]).unwrap();
+    assert!(done.failed.is_empty(), "{} failed: {}", done.failed.len(), done.failed[0].message);
+    let text = super::text(&done.rows);
+    for (n, line) in (0_u32..).zip(text.lines()) {
+        let expect = match n % 3 {
+            0 => format!("{{\"n\":{n}}}"),
+            1 => format!("{{\"n\":{n},\"ok\":true,\"s\":\"x\",\"f\":1.5,\"l\":[1],\"no\":false}}"),
+            _ => format!("{{\"n\":{n},\"s\":\"y\"}}"),
+        };
+        assert_eq!(line, expect);
+    }
+    assert_eq!(text.lines().count(), 30_000);
+}

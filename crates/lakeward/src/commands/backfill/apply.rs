@@ -2,12 +2,10 @@
 
 use std::io::IsTerminal;
 
+use super::arguments::{Part, PartArguments};
 use super::plan::{Look, range};
 use crate::commands::pull::{TellArguments, WaitArguments, replaces, take_and_tell};
-use crate::commands::target::TargetArguments;
 use crate::exit::{Code, coded};
-use crate::sliced::Sliced;
-use crate::sliced::range::{FromToArguments, NameArguments};
 use crate::sliced::take::Take;
 use crate::terminal::Output;
 
@@ -17,13 +15,7 @@ use crate::terminal::Output;
 #[derive(Debug, clap::Args)]
 pub(super) struct Apply {
     #[command(flatten)]
-    target: TargetArguments,
-    /// The pipeline.
-    pipeline: String,
-    #[command(flatten)]
-    range: FromToArguments,
-    #[command(flatten)]
-    names: NameArguments,
+    part: PartArguments,
     /// Take what is there already once more, too, and when all of it is
     /// delivered remove the pipeline's earlier files of it: for data that was
     /// shaped wrongly. For pipelines without `dedup`.
@@ -41,33 +33,20 @@ pub(super) struct Apply {
 impl Apply {
     pub(super) async fn run(self, out: &Output) -> anyhow::Result<Code> {
         let tells = self.tells.clone();
-        let source = self.source();
+        let source = self.part.source();
         tells.whatever_comes(source.as_deref(), out, self.apply(out)).await
     }
 
-    /// The name of the source, if that can be found out.
-    fn source(&self) -> Option<String> {
-        let config = self.target.config().ok()?;
-        Some(Sliced::of_pipeline(&config, &self.pipeline).ok()?.name)
-    }
-
     async fn apply(self, out: &Output) -> anyhow::Result<Code> {
-        let config = self.target.config()?;
-        let source = Sliced::of_pipeline(&config, &self.pipeline)?;
-        let wanted = self.range.wanted(&self.names).map_err(|problem| coded(Code::Usage, problem))?;
+        let Part { config, pipeline, source, wanted } = self.part.find()?;
         if self.replace {
-            replaces(&config, &self.pipeline)?;
+            replaces(&config, &pipeline)?;
             if !self.yes {
-                let look = Look { wanted: &wanted, pipeline: Some(&self.pipeline), long: false };
+                let look = Look { wanted: &wanted, pipeline: Some(&pipeline), long: false };
                 if out.is_terminal() && !out.is_json() {
                     look.show(&config, &source, out).await?;
                 }
-                confirm(&format!(
-                    "Replace what {} has of {} ({})?",
-                    self.pipeline,
-                    source.name,
-                    range(&wanted)
-                ))?;
+                confirm(&format!("Replace what {} has of {} ({})?", pipeline, source.name, range(&wanted)))?;
             }
         }
         let take = Take {
@@ -75,7 +54,7 @@ impl Apply {
             source: &source,
             wanted: &wanted,
             again: self.replace,
-            replace: self.replace.then_some(self.pipeline.as_str()),
+            replace: self.replace.then_some(pipeline.as_str()),
             wait: self.waits.wait(),
             patience: self.waits.patience(),
         };

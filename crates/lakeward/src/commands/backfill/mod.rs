@@ -1,6 +1,7 @@
 //! `lakeward backfill`: any range of a source, planned, applied and verified.
 
 mod apply;
+mod arguments;
 pub(crate) mod plan;
 mod status;
 mod verify;

@@ -7,14 +7,13 @@ use comfy_table::Cell;
 use lakeward_engine::{Asked, SliceState, SliceStatus};
 use serde::Serialize;
 
-use crate::commands::target::TargetArguments;
+use super::arguments::{Part, PartArguments};
 use crate::config::Config;
-use crate::exit::{Code, coded};
+use crate::exit::Code;
 use crate::remote::Remote;
 use crate::sliced::Sliced;
 use crate::sliced::instant::{day, minute};
-use crate::sliced::range::{FromToArguments, NameArguments};
-use crate::sliced::session::Session;
+use crate::sliced::session::{Own, Session};
 use crate::terminal::{self, Output, bytes, count, plural, right};
 
 /// How long a process that starts or ends is waited for.
@@ -29,13 +28,7 @@ const TROUBLES_TOLD: usize = 20;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Plan {
     #[command(flatten)]
-    target: TargetArguments,
-    /// The pipeline.
-    pipeline: String,
-    #[command(flatten)]
-    range: FromToArguments,
-    #[command(flatten)]
-    names: NameArguments,
+    part: PartArguments,
     /// Show every slice, however many there are.
     #[arg(short, long)]
     long: bool,
@@ -43,10 +36,8 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(super) async fn run(self, out: &Output) -> anyhow::Result<Code> {
-        let config = self.target.config()?;
-        let source = Sliced::of_pipeline(&config, &self.pipeline)?;
-        let wanted = self.range.wanted(&self.names).map_err(|problem| coded(Code::Usage, problem))?;
-        let look = Look { wanted: &wanted, pipeline: Some(&self.pipeline), long: self.long };
+        let Part { config, pipeline, source, wanted } = self.part.find()?;
+        let look = Look { wanted: &wanted, pipeline: Some(&pipeline), long: self.long };
         look.show(&config, &source, out).await
     }
 }
@@ -175,7 +166,7 @@ impl Look<'_> {
     /// # Errors
     /// The source cannot be asked; the code says whose fault that is.
     pub(crate) async fn show(&self, config: &Config, source: &Sliced, out: &Output) -> anyhow::Result<Code> {
-        let session = Session::look(config, source, PATIENCE, out).await?;
+        let session = Session::open(config, source, PATIENCE, Own::Looks, out).await?;
         let remote = session.remote();
         let mut listed = Listed::default();
         let mut after: Option<String> = None;

@@ -5,13 +5,13 @@ use std::time::Duration;
 use comfy_table::Cell;
 use lakeward_engine::{Run, RunKind};
 
+use super::arguments::PipelineArguments;
 use super::plan::range;
-use crate::commands::target::{Inspected, TargetArguments};
+use crate::commands::target::Inspected;
 use crate::exit::Code;
-use crate::sliced::Sliced;
 use crate::sliced::api::word;
 use crate::sliced::instant::minute;
-use crate::sliced::session::{Session, inspect};
+use crate::sliced::session::{Own, Session, inspect};
 use crate::terminal::{self, Output, bytes, count, right};
 
 /// How long a process that starts or ends is waited for.
@@ -21,26 +21,21 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug, clap::Args)]
 pub(super) struct Status {
     #[command(flatten)]
-    target: TargetArguments,
-    /// The pipeline.
-    pipeline: String,
+    of: PipelineArguments,
 }
 
 /// Cancel a run.
 #[derive(Debug, clap::Args)]
 pub(super) struct Cancel {
     #[command(flatten)]
-    target: TargetArguments,
-    /// The pipeline.
-    pipeline: String,
+    of: PipelineArguments,
     /// The run's id, as `backfill status` shows it.
     run: String,
 }
 
 impl Status {
     pub(super) async fn run(self, out: &Output) -> anyhow::Result<Code> {
-        let config = self.target.config()?;
-        let source = Sliced::of_pipeline(&config, &self.pipeline)?;
+        let (config, source) = self.of.find()?;
         // Looking starts nothing: a service would go on with unfinished runs.
         let mut runs = match inspect(&config, PATIENCE).await? {
             Inspected::Remote(remote) => remote.runs(&source.name).await?,
@@ -74,9 +69,8 @@ impl Status {
 
 impl Cancel {
     pub(super) async fn run(self, out: &Output) -> anyhow::Result<Code> {
-        let config = self.target.config()?;
-        let source = Sliced::of_pipeline(&config, &self.pipeline)?;
-        let session = Session::open(&config, &source, PATIENCE, out).await?;
+        let (config, source) = self.of.find()?;
+        let session = Session::open(&config, &source, PATIENCE, Own::Works, out).await?;
         let answer = session.remote().cancel_run(&self.run).await?;
         if out.is_json() {
             out.json(&answer)?;

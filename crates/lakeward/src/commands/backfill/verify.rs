@@ -5,22 +5,21 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use comfy_table::Cell;
-use lakeward_engine::{Asked, RunKind, RunRequest, RunSlice, RunSliceState, SliceState, SliceStatus};
+use lakeward_engine::{RunKind, RunRequest, RunSlice, RunSliceState, SliceState, SliceStatus};
 use lakeward_model::SliceId;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::arguments::{Part, PartArguments};
 use super::plan::range;
 use crate::audit::Audit;
 use crate::commands::audit::audit_all;
-use crate::commands::target::TargetArguments;
 use crate::config::Config;
 use crate::exit::{Code, coded};
 use crate::service::Signals;
 use crate::sliced::Sliced;
 use crate::sliced::follow::{Ending, Until, follow};
-use crate::sliced::range::{FromToArguments, NameArguments};
-use crate::sliced::session::{Session, inspect};
+use crate::sliced::session::{Own, Session, inspect};
 use crate::sliced::take::{Expected, verdict};
 use crate::terminal::{self, Output, count, plural, right};
 
@@ -35,13 +34,7 @@ const DIFFERENCES_TOLD: usize = 50;
 #[derive(Debug, clap::Args)]
 pub(super) struct Verify {
     #[command(flatten)]
-    target: TargetArguments,
-    /// The pipeline.
-    pipeline: String,
-    #[command(flatten)]
-    range: FromToArguments,
-    #[command(flatten)]
-    names: NameArguments,
+    part: PartArguments,
     /// Give up when nothing has moved for so long; the next one goes on.
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = crate::commands::dev::parse_time)]
     give_up_after: Duration,
@@ -87,11 +80,10 @@ struct Sum {
 
 impl Verify {
     pub(super) async fn run(self, out: &Output) -> anyhow::Result<Code> {
-        let config = self.target.config()?;
-        let source = Sliced::of_pipeline(&config, &self.pipeline)?;
-        let wanted = self.range.wanted(&self.names).map_err(|problem| coded(Code::Usage, problem))?;
+        let part = self.part.find()?;
+        let Part { config, source, wanted, .. } = &part;
         let mut signals = Signals::listen()?;
-        let mut session = Session::open(&config, &source, self.give_up_after, out).await?;
+        let mut session = Session::open(config, source, self.give_up_after, Own::Works, out).await?;
         let request =
             RunRequest { kind: RunKind::Count, wanted: wanted.clone(), again: false, replace: None };
         let run = session.remote().start_run(&source.name, &request).await?;
@@ -109,131 +101,126 @@ impl Verify {
             ));
         }
         let mut told = Vec::new();
-        let sum = self.compare(&session, &source, &wanted, run.id, &mut told, out).await?;
+        let sum = compare(&session, &part, run.id, &mut told, out).await?;
         session.close(config.drain_grace, &mut signals).await;
-        let audit = files(&config, &self.pipeline).await?;
-        self.report(&source, &wanted, &sum, &told, audit.as_ref(), out)
-    }
-
-    /// Compares slice by slice, both lists being in the order of their names.
-    async fn compare(
-        &self,
-        session: &Session<'_>,
-        source: &Sliced,
-        wanted: &Asked,
-        run: Uuid,
-        told: &mut Vec<Difference>,
-        out: &Output,
-    ) -> anyhow::Result<Sum> {
-        let mut counted = Counted { run, page: VecDeque::new(), after: None, ended: false };
-        let mut sum = Sum::default();
-        let mut after: Option<String> = None;
-        loop {
-            let page = session.remote().slices(&source.name, wanted, after.as_deref()).await?;
-            for slice in page.slices {
-                let at_source = counted.of(session, &slice).await?;
-                let Some(difference) = sum.add(&slice, at_source.as_ref(), &self.pipeline) else { continue };
-                if out.is_json() {
-                    out.json(&difference)?;
-                } else if told.len() < DIFFERENCES_TOLD {
-                    told.push(difference);
-                }
-            }
-            match page.next {
-                Some(next) => after = Some(next),
-                None => return Ok(sum),
-            }
-        }
-    }
-
-    fn report(
-        &self,
-        source: &Sliced,
-        wanted: &Asked,
-        sum: &Sum,
-        told: &[Difference],
-        audit: Option<&Audit>,
-        out: &Output,
-    ) -> anyhow::Result<Code> {
-        let balanced = audit.is_none_or(|audit| audit.balanced);
-        let code = match (sum.differences, sum.pending, balanced) {
-            (0, 0, true) => Code::Done,
-            (0, _, true) => Code::TryAgain,
-            _ => Code::Data,
-        };
-        if out.is_json() {
-            let findings = audit.map(|audit| &audit.findings);
-            out.json(&serde_json::json!({
-                "ok": code == Code::Done, "verified": code == Code::Done, "pipeline": self.pipeline,
-                "source": source.name, "wanted": wanted, "sum": sum, "lake_balanced": balanced,
-                "findings": findings,
-            }))?;
-            return Ok(code);
-        }
-        if !told.is_empty() {
-            out.say(table(told).to_string());
-        }
-        let untold = (sum.differences + sum.pending).saturating_sub(told.len() as u64);
-        if untold > 0 {
-            out.say(format!("and {} more; --json names all", count(untold)));
-        }
-        out.say(format!("{} of {}, {}", plural(sum.slices, "slice"), source.name, range(wanted)));
-        out.say(format!(
-            "  at the source {} records, taken {}, settled {} as {}",
-            count(sum.source_records),
-            count(sum.taken_records),
-            count(sum.settled_records),
-            plural(sum.rows, "row")
-        ));
-        if sum.not_ready > 0 {
-            out.say(format!("  {} not ready yet, and not counted", plural(sum.not_ready, "slice")));
-        }
-        if let Some(audit) = audit {
-            out.say(format!(
-                "  in the lake: {} of {} files, {} of {} rows of {}",
-                count(audit.files_found),
-                count(audit.files_expected),
-                count(audit.rows_found),
-                count(audit.rows_expected),
-                self.pipeline
-            ));
-            audit
-                .findings
-                .iter()
-                .for_each(|finding| out.say(format!("  ! {}: {}", finding.file, finding.problem)));
-        }
-        out.say(match code {
-            Code::Done => String::from("verified: the lake holds just what the source has"),
-            Code::TryAgain => format!("{} on the way; try again", plural(sum.pending, "slice")),
-            _ if sum.differences == 0 => {
-                String::from("NOT verified: the lake does not hold what was delivered")
-            }
-            _ => format!(
-                "NOT verified: {} not as they should be{}",
-                plural(sum.differences, "slice"),
-                self.remedy(source, sum)
-            ),
-        });
-        Ok(code)
+        let audit = files(config, &part.pipeline).await?;
+        report(&part, &sum, &told, audit.as_ref(), out)
     }
 }
 
-impl Verify {
-    /// What takes what is missing.
-    fn remedy(&self, source: &Sliced, sum: &Sum) -> String {
-        let mut said = String::new();
-        if sum.missing > 0 {
-            said.push_str(&format!("; `lakeward backfill apply {}` takes what is missing", self.pipeline));
+/// Compares slice by slice, both lists being in the order of their names.
+async fn compare(
+    session: &Session<'_>,
+    part: &Part,
+    run: Uuid,
+    told: &mut Vec<Difference>,
+    out: &Output,
+) -> anyhow::Result<Sum> {
+    let Part { pipeline, source, wanted, .. } = part;
+    let mut counted = Counted { run, page: VecDeque::new(), after: None, ended: false };
+    let mut sum = Sum::default();
+    let mut after: Option<String> = None;
+    loop {
+        let page = session.remote().slices(&source.name, wanted, after.as_deref()).await?;
+        for slice in page.slices {
+            let at_source = counted.of(session, &slice).await?;
+            let Some(difference) = sum.add(&slice, at_source.as_ref(), pipeline) else { continue };
+            if out.is_json() {
+                out.json(&difference)?;
+            } else if told.len() < DIFFERENCES_TOLD {
+                told.push(difference);
+            }
         }
-        if sum.grown > 0 {
-            said.push_str(&format!(
-                "; `lakeward pull {} --force` with this range takes what came later into {} taken before",
-                source.name,
-                plural(sum.grown, "slice")
-            ));
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(sum),
         }
-        said
     }
+}
+
+/// Tells what came of it, and answers how the command ends.
+fn report(
+    part: &Part,
+    sum: &Sum,
+    told: &[Difference],
+    audit: Option<&Audit>,
+    out: &Output,
+) -> anyhow::Result<Code> {
+    let Part { pipeline, source, wanted, .. } = part;
+    let balanced = audit.is_none_or(|audit| audit.balanced);
+    let code = match (sum.differences, sum.pending, balanced) {
+        (0, 0, true) => Code::Done,
+        (0, _, true) => Code::TryAgain,
+        _ => Code::Data,
+    };
+    if out.is_json() {
+        let findings = audit.map(|audit| &audit.findings);
+        out.json(&serde_json::json!({
+            "ok": code == Code::Done, "verified": code == Code::Done, "pipeline": pipeline,
+            "source": source.name, "wanted": wanted, "sum": sum, "lake_balanced": balanced,
+            "findings": findings,
+        }))?;
+        return Ok(code);
+    }
+    if !told.is_empty() {
+        out.say(table(told).to_string());
+    }
+    let untold = (sum.differences + sum.pending).saturating_sub(told.len() as u64);
+    if untold > 0 {
+        out.say(format!("and {} more; --json names all", count(untold)));
+    }
+    out.say(format!("{} of {}, {}", plural(sum.slices, "slice"), source.name, range(wanted)));
+    out.say(format!(
+        "  at the source {} records, taken {}, settled {} as {}",
+        count(sum.source_records),
+        count(sum.taken_records),
+        count(sum.settled_records),
+        plural(sum.rows, "row")
+    ));
+    if sum.not_ready > 0 {
+        out.say(format!("  {} not ready yet, and not counted", plural(sum.not_ready, "slice")));
+    }
+    if let Some(audit) = audit {
+        out.say(format!(
+            "  in the lake: {} of {} files, {} of {} rows of {}",
+            count(audit.files_found),
+            count(audit.files_expected),
+            count(audit.rows_found),
+            count(audit.rows_expected),
+            pipeline
+        ));
+        audit
+            .findings
+            .iter()
+            .for_each(|finding| out.say(format!("  ! {}: {}", finding.file, finding.problem)));
+    }
+    out.say(match code {
+        Code::Done => String::from("verified: the lake holds just what the source has"),
+        Code::TryAgain => format!("{} on the way; try again", plural(sum.pending, "slice")),
+        _ if sum.differences == 0 => String::from("NOT verified: the lake does not hold what was delivered"),
+        _ => format!(
+            "NOT verified: {} not as they should be{}",
+            plural(sum.differences, "slice"),
+            remedy(pipeline, source, sum)
+        ),
+    });
+    Ok(code)
+}
+
+/// What takes what is missing.
+fn remedy(pipeline: &str, source: &Sliced, sum: &Sum) -> String {
+    let mut said = String::new();
+    if sum.missing > 0 {
+        said.push_str(&format!("; `lakeward backfill apply {pipeline}` takes what is missing"));
+    }
+    if sum.grown > 0 {
+        said.push_str(&format!(
+            "; `lakeward pull {} --force` with this range takes what came later into {} taken before",
+            source.name,
+            plural(sum.grown, "slice")
+        ));
+    }
+    said
 }
 
 /// Audits the pipeline's lake: its files are as they were delivered.

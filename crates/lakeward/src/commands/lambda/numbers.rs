@@ -107,7 +107,7 @@ fn kinds(files: &[DataFile]) -> Option<BTreeMap<String, u64>> {
         match file.format {
             Format::Parquet => of_parquet(file, &mut found)?,
             Format::Ndjson => of_lines(file, &mut found)?,
-            Format::Csv | Format::Verbatim => return None,
+            Format::Csv | Format::RowBinary | Format::Verbatim => return None,
         }
     }
     found

@@ -5,22 +5,16 @@ use std::sync::Arc;
 use object_store::CredentialProvider;
 use object_store::aws::AwsCredential;
 
-use super::LakeConfig;
-use crate::aws_credentials::{AwsCredentials, Identity};
+use crate::aws_access::AwsAccess;
+use crate::aws_credentials::AwsCredentials;
 
 /// The credentials of a lake.
 #[derive(Debug)]
 pub(super) struct Credentials(AwsCredentials);
 
 impl Credentials {
-    pub(super) fn new(config: &LakeConfig, region: &str) -> Self {
-        let key = config.access_key_id.clone().zip(config.secret_access_key.clone());
-        Self(AwsCredentials::new(Identity {
-            key: key.map(|(id, secret)| (id, secret, config.session_token.clone())),
-            profile: config.profile.clone(),
-            role_arn: config.role_arn.clone(),
-            region: region.into(),
-        }))
+    pub(super) fn new(access: &AwsAccess) -> Self {
+        Self(access.credentials())
     }
 }
 

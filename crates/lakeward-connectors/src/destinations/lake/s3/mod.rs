@@ -270,17 +270,8 @@ fn attributes(file: &DataFile) -> Attributes {
 }
 
 fn builder(config: &LakeConfig, bucket: &str) -> AmazonS3Builder {
-    let region = config
-        .region
-        .clone()
-        .or_else(|| environment("AWS_REGION"))
-        .or_else(|| environment("AWS_DEFAULT_REGION"))
-        .unwrap_or_else(|| String::from("us-east-1"));
-    let endpoint = config
-        .endpoint
-        .clone()
-        .or_else(|| environment("AWS_ENDPOINT_URL_S3"))
-        .or_else(|| environment("AWS_ENDPOINT_URL"));
+    let access = config.access();
+    let endpoint = access.endpoint_of("s3");
     let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
     let http = endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
     let client = ClientOptions::new()
@@ -289,11 +280,11 @@ fn builder(config: &LakeConfig, bucket: &str) -> AmazonS3Builder {
         .with_allow_http(http);
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(bucket)
-        .with_region(&region)
+        .with_region(access.region())
         .with_retry(retry)
         .with_client_options(client)
         .with_http_connector(WatchedConnector)
-        .with_credentials(Arc::new(Credentials::new(config, &region)));
+        .with_credentials(Arc::new(Credentials::new(&access)));
     let path_style = config.path_style.unwrap_or(endpoint.is_some());
     builder = builder.with_virtual_hosted_style_request(!path_style);
     if let Some(endpoint) = endpoint {
@@ -310,8 +301,4 @@ fn builder(config: &LakeConfig, bucket: &str) -> AmazonS3Builder {
         }
         ServerSideEncryption::Kms { key_id } => builder.with_sse_kms_encryption(key_id),
     }
-}
-
-fn environment(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
