@@ -192,8 +192,8 @@ class Handler(BaseHTTPRequestHandler):
             if kind == "delay":
                 time.sleep(int(fault.get("ms", 500)) / 1000)
             output, format_name, written = engine.run(self.query, user, sql, body)
-            if kind == "hang":
-                time.sleep(int(fault.get("ms", 500)) / 1000)
+        if kind == "hang":
+            time.sleep(int(fault.get("ms", 500)) / 1000)
         if kind == "drop_after":
             return self.cut()
         if kind == "error_after":

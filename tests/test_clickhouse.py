@@ -128,6 +128,18 @@ def test_columns_come_and_grow(tmp_path, server, database):
     assert (engine, key.strip("()"), partition) == ("ReplacingMergeTree", "id", "toYYYYMM(at)")
 
 
+def test_a_table_of_others_gets_lineage(tmp_path, server, database):
+    server.sql(f"CREATE TABLE `{database}`.events (id UInt64) ENGINE = MergeTree ORDER BY id")
+    server.sql(f"INSERT INTO `{database}`.events VALUES (1000)")
+    with start(tmp_path, server, database, auto_evolve=True) as running:
+        send(running, [{"id": n} for n in range(10)])
+        running.wait_until_delivered()
+        assert ids(server, database) == [*range(10), 1000]
+        assert running.audit()["balanced"]
+    indexes = f"SELECT name FROM system.data_skipping_indices WHERE database = '{database}'"
+    assert server.sql(indexes) == [["_lakeward_batch"]]
+
+
 def test_a_missing_column_waits_for_its_alter(tmp_path, server, database):
     create(server, database)
     with start(tmp_path, server, database) as running:

@@ -148,6 +148,25 @@ def test_a_batch_of_which_a_part_is_there_is_completed(tmp_path, server, databas
         running.kill()
 
 
+def test_a_server_that_takes_lost_rows_for_known_is_noticed(tmp_path, server, database):
+    """The insert's token is remembered, its rows are gone: a repeat is answered with success and does nothing."""
+    create(server, database)
+    running = start(tmp_path, server, database).start()
+    try:
+        server.fault("hang", ms=60_000)
+        send(running, numbers(0, 50))
+        wait_until(lambda: len(ids(server, database)) == 50)
+        running.kill()
+        server.sql(f"ALTER TABLE `{database}`.events DELETE WHERE 1", mutations_sync=2)
+        assert ids(server, database) == []
+        running.start()
+        running.wait_until_delivered()
+        assert ids(server, database) == list(range(50))
+        assert len(inserts(server)) == 3
+    finally:
+        running.kill()
+
+
 def test_without_lineage_the_table_has_to_remember(tmp_path, server, database):
     columns = "id UInt64, name String, at DateTime64(3)"
     server.sql(f"CREATE TABLE `{database}`.events ({columns}) ENGINE = MergeTree ORDER BY id")

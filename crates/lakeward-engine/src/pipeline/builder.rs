@@ -42,7 +42,7 @@ impl Builder {
         let work = Box::new(move || {
             let _ = done.send(work());
         });
-        self.work.send(work).await.ok().expect("the thread lives as long as its builder");
+        self.work.send(work).await.expect("the thread lives as long as its builder");
         result.await.expect("a panic of the thread ends the process")
     }
 }

@@ -31,7 +31,7 @@ impl Pipeline {
             refused.entry(record).or_insert_with(|| row.message.clone());
         }
         assert!(refused.len() > known, "rows of records that are left out do not come back");
-        warn!(pipeline = self.spec.name, batch = %plan.batch, records = refused.len() - known, first = rows.first().map(|row| row.message.as_str()), "the destination will never take these records; they go to quarantine");
+        warn!(pipeline = self.spec.name, batch = %plan.batch, records = refused.len() - known, "the destination will never take these records; they go to quarantine");
         let refused = refused.into_iter().map(|(offset, message)| Refused { offset, message }).collect();
         let plan = Plan { refused, ..plan };
         let (ledger, name, amended) = (Arc::clone(&self.ledger), self.spec.name.clone(), plan.clone());

@@ -201,7 +201,7 @@ impl OutputConfig {
         let is_other = match (self.format, files) {
             // Parquet is also what stands here if nothing is said.
             (FormatName::Parquet, _) | (FormatName::Csv, Output::Csv(_)) => false,
-            (FormatName::Csv | FormatName::Ndjson | FormatName::Verbatim, _) => true,
+            (FormatName::Csv | FormatName::Ndjson | FormatName::RowBinary | FormatName::Verbatim, _) => true,
         };
         let given = [
             ("format", is_other),
