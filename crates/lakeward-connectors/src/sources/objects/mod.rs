@@ -25,6 +25,7 @@ mod ranges;
 mod reader;
 mod slashes;
 mod sqs;
+mod threads;
 mod times;
 
 use std::fmt;
@@ -32,7 +33,7 @@ use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::{Buf, Bytes};
 use futures::{StreamExt, TryStreamExt};
@@ -49,8 +50,9 @@ use names::{Names, Object};
 pub use notified::{Notified, NotifiedError};
 use place::Place;
 use ranges::{Met, RangeReader, piece};
-use reader::{About, ObjectReader, Opened};
+use reader::{About, ObjectReader, Opened, Where};
 pub use sqs::SqsAnnouncements;
+use threads::Threads;
 
 /// The most objects of a page of a list.
 const PAGE: usize = 1_000;
@@ -76,6 +78,10 @@ struct Inner {
     max_object: u64,
     /// Where archives lie while they are read.
     spool: PathBuf,
+    /// Made when the first object is read.
+    threads: OnceLock<Arc<Threads>>,
+    /// How many objects are read at a time.
+    at_once: usize,
     ahead: Ahead,
     unfit: Mutex<Counting>,
 }
@@ -127,6 +133,8 @@ impl ObjectsSource {
             options: Arc::new(options(config)),
             max_object: config.max_object,
             spool: spool.into(),
+            threads: OnceLock::new(),
+            at_once: config.at_once(),
             ahead: Ahead::default(),
             unfit: Mutex::default(),
         };
@@ -260,11 +268,13 @@ impl SlicedSource for ObjectsSource {
                     return Err(inner.refuse(&about, slice.bytes.unwrap_or(0)));
                 }
                 let (folder, options) = (folder.clone(), Arc::clone(&inner.options));
-                let opened = blocking(move || {
+                let threads = inner.threads()?;
+                let place = Where::Threads(Arc::clone(&threads));
+                let opened = threads.run(move || {
                     let source = open_file(&folder, &about, resume.as_ref())?;
-                    Ok::<_, SliceFailure>(ObjectReader::new(source, options, resume, about, false))
+                    Ok::<_, SliceFailure>(ObjectReader::new(source, options, resume, about, place))
                 });
-                Ok(Box::new(opened.await??))
+                Ok(Box::new(opened.await.ok_or_else(stopped)??))
             }
             Store::Bucket(bucket) => {
                 inner.ahead.fetch(bucket, coming);
@@ -285,15 +295,28 @@ impl SlicedSource for ObjectsSource {
                     return Err(inner.refuse(&about, bytes));
                 }
                 let (source, file) = inner.open_object(bucket, slice, bytes, resume.as_ref()).await?;
-                let inline = bytes <= TINY && !file && resume.is_none();
+                let is_tiny = bytes <= TINY && !file && resume.is_none();
+                let place = if is_tiny { Where::Here } else { Where::Threads(inner.threads()?) };
                 let options = Arc::clone(&inner.options);
-                Ok(Box::new(ObjectReader::new(source, options, resume, about, inline)))
+                Ok(Box::new(ObjectReader::new(source, options, resume, about, place)))
             }
         }
     }
 }
 
 impl Inner {
+    /// The threads that read objects, as many as are read at a time.
+    fn threads(&self) -> Result<Arc<Threads>, Failure> {
+        if let Some(threads) = self.threads.get() {
+            return Ok(Arc::clone(threads));
+        }
+        let started = Threads::start(self.at_once).map_err(|error| {
+            Failure::new(FailureKind::NotDone, format!("the system has no thread to give: {error}"))
+        })?;
+        // Another reader may have been first: then these end again.
+        Ok(Arc::clone(self.threads.get_or_init(|| Arc::new(started))))
+    }
+
     /// Where an object's bytes come from, and whether that is a file.
     async fn open_object(
         &self,
@@ -429,6 +452,10 @@ fn spool_failed(spool: &Path, error: &io::Error) -> Failure {
         spool.display()
     );
     Failure::new(FailureKind::NotDone, problem)
+}
+
+fn stopped() -> Failure {
+    Failure::new(FailureKind::Unknown, "the work was stopped")
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {

@@ -12,6 +12,7 @@ use lakeward_unpack::{Block, Input, Options, Place, UnpackError, Unpacking};
 
 use super::folder::{self, Folder};
 use super::ranges::Met;
+use super::threads::Threads;
 
 /// The most bytes of records in a chunk.
 const CHUNK_BYTES_MAX: usize = 2 << 20;
@@ -26,8 +27,16 @@ const FILE_BYTES_MAX: usize = 2_048;
 #[derive(Debug)]
 pub(super) struct ObjectReader {
     state: State,
-    /// Small and in memory: not worth a thread of its own.
-    inline: bool,
+    place: Where,
+}
+
+/// Where an object's records are unpacked.
+#[derive(Debug)]
+pub(super) enum Where {
+    /// By whoever asks: it is small and in memory, so that no step takes long.
+    Here,
+    /// On one of these.
+    Threads(Arc<Threads>),
 }
 
 #[derive(Debug)]
@@ -73,17 +82,16 @@ impl About {
 }
 
 impl ObjectReader {
-    /// `inline`: it is small and in memory, so that no step takes long.
     pub(super) fn new(
         source: Opened,
         options: Arc<Options>,
         resume: Option<Place>,
         about: About,
-        inline: bool,
+        place: Where,
     ) -> Self {
         let chunk_bytes = chunk_bytes(&about, about.name.len());
         let work = Work { source, unpacking: None, options, resume, about, chunk_bytes };
-        Self { state: State::Open(Box::new(work)), inline }
+        Self { state: State::Open(Box::new(work)), place }
     }
 }
 
@@ -98,15 +106,16 @@ impl SliceReader for ObjectReader {
             }
             State::Failed => return Err(unknown(String::from("the object is opened anew"))),
         };
-        let (work, step) = if self.inline {
+        let step = move || {
             let step = work.step();
             (work, step)
-        } else {
-            let stepped = tokio::task::spawn_blocking(move || {
-                let step = work.step();
-                (work, step)
-            });
-            stepped.await.map_err(|error| unknown(format!("reading was stopped: {error}")))?
+        };
+        let (work, step) = match &self.place {
+            Where::Here => step(),
+            Where::Threads(threads) => {
+                let stepped = threads.run(step).await;
+                stepped.ok_or_else(|| unknown(String::from("reading was stopped")))?
+            }
         };
         let chunk = step?;
         self.state = if chunk.is_some() { State::Open(work) } else { State::Ended };
