@@ -92,6 +92,7 @@ enum Command {
 
 fn main() -> ExitCode {
     abort_on_panic();
+    without_huge_pages();
     let mut arguments = Arguments::parse_from(arguments());
     if let Command::Daemon(daemon) = &mut arguments.command {
         daemon.prepare();
@@ -156,6 +157,15 @@ fn arguments() -> Vec<std::ffi::OsString> {
         given.push("lambda".into());
     }
     given
+}
+
+/// With huge pages every buffer that anything is written into takes 2 MiB, and
+/// keeps them: the memory of a process that streams small chunks through many
+/// buffers doubles. Without them nothing got slower that we measure.
+fn without_huge_pages() {
+    #[cfg(target_os = "linux")]
+    // A kernel without the call has no such pages either.
+    let _ = nix::sys::prctl::set_thp_disable(true);
 }
 
 /// A broken invariant ends the process, whichever thread finds it: the next
