@@ -244,8 +244,7 @@ async fn loaded(
     for part in batches.chunks(BATCHES_AT_ONCE) {
         let ids: Vec<_> = part.iter().map(|batch| batch.batch).collect();
         let Some(rows) = table.loaded(&ids).await? else {
-            let problem =
-                "it cannot tell which rows are whose, as rows have no lineage, or are replaced: nothing is proved";
+            let problem = "it cannot tell which rows are whose, as rows have no lineage, or are replaced: nothing is proved";
             findings.push(Finding::new(&table.to_string(), problem));
             return Ok(all);
         };

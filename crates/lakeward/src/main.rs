@@ -161,7 +161,7 @@ fn arguments() -> Vec<std::ffi::OsString> {
 
 /// With huge pages every buffer that anything is written into takes 2 MiB, and
 /// keeps them: the memory of a process that streams small chunks through many
-/// buffers doubles. Without them nothing got slower that we measure.
+/// buffers doubles. What they save lies within the noise of `bench/export.py`.
 fn without_huge_pages() {
     #[cfg(target_os = "linux")]
     // A kernel without the call has no such pages either.
