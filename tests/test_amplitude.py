@@ -85,7 +85,8 @@ def test_a_month_with_every_misbehaviour_and_a_hundred_kills(tmp_path):
 
 def test_nothing_grows_with_the_archive(tmp_path):
     """An archive of 1 GB: what is resident stays within 64 MiB of what it was after a small one."""
-    hours = ("--from", "2026-03-01", "--hours", "2", "--big-hour", "2026-03-01T01=1GB")
+    size = os.environ.get("LAKEWARD_TEST_ARCHIVE", "1GB")
+    hours = ("--from", "2026-03-01", "--hours", "2", "--big-hour", f"2026-03-01T01={size}")
     with Amplitude(*hours) as amplitude:
         path = config(tmp_path, [], sources=[source(amplitude, schedule={"cron": "0 0 1 1 *"})])
         with Service.run(path) as served:

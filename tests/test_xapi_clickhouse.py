@@ -11,7 +11,7 @@ import pytest
 import yaml
 from clickhouse_server import ClickHouse
 from lambda_runtime import LambdaRuntime
-from service import Service, lakeward
+from service import Service, lakeward, wait_until
 from xapi_data import EXPECTED_RAW, KIND_COLUMNS, RAW_COLUMNS, STATEMENTS, assert_rows, event_hash, expected_of, init
 
 # How many statements come live and once more by a backfill.
@@ -161,7 +161,7 @@ def test_lambda_and_the_service_make_one_table(s3, tmp_path, server, database):
         # The insert is done, and nobody hears of it; then the sandbox dies.
         server.fault("drop_after", n=3)
         runtime.send(event)
-        time.sleep(0.3)
+        wait_until(lambda: server.log("INSERT INTO"), lambda: "no insert came")
         runtime.kill()
         runtime.spawn()
         for _ in range(2):
