@@ -41,8 +41,8 @@ pub use slice::{
     SlicePage, SliceReader, SlicedSource, Wanted,
 };
 pub use table::{
-    Change, ChangeKind, Column, ColumnType, FileCompression, KeyFormat, PartitionKey, RESCUED,
-    TableDescription, TableFormat, TableSchema, TimeStep,
+    BATCH_COLUMN, Change, ChangeKind, Column, ColumnType, FileCompression, KeyFormat, PartitionKey, RESCUED,
+    ROW_COLUMN, TableDescription, TableFormat, TableSchema, TimeStep,
 };
 
 /// Where batches go. One method: a destination that has this batch already

@@ -13,6 +13,11 @@ pub use self::description::{
 /// The column that keeps what fits nowhere else: a JSON object of dotted path
 /// to original value, null for most rows.
 pub const RESCUED: &str = "_rescued";
+/// The column with the id of a row's batch, as text, in tables that know their
+/// rows again.
+pub const BATCH_COLUMN: &str = "_lakeward_batch";
+/// The column with a row's place in its batch, from 0.
+pub const ROW_COLUMN: &str = "_lakeward_row";
 
 /// The columns of a table, as its files have them. Its JSON form is stored in
 /// the ledger and stays readable by later releases.

@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use lakeward_model::{Column, Format};
+use lakeward_model::{BATCH_COLUMN, Column, Format, ROW_COLUMN};
 
+use super::quote;
 use super::types::{self, Fit};
-use super::{ROW_COLUMN, quote};
 
 /// How the files of some columns go into a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub(super) fn missing(table: &str, batch: &str) -> String {
 
 /// The rows of a batch in the table.
 pub(super) fn of_batch(batch: &str) -> String {
-    format!("{} = {}", quote::name(super::BATCH_COLUMN), quote::literal(batch))
+    format!("{} = {}", quote::name(BATCH_COLUMN), quote::literal(batch))
 }
 
 /// Only the rows of the `slice`-th of `slices` groups of partitions.

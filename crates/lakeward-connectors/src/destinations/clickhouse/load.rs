@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use lakeward_model::{Batch, BatchId, DataFile, Failure, FailureKind, Role, UnfitRow};
+use lakeward_model::{
+    BATCH_COLUMN, Batch, BatchId, DataFile, Failure, FailureKind, ROW_COLUMN, Role, UnfitRow,
+};
 use serde::Deserialize;
 use tracing::warn;
 
@@ -11,7 +13,7 @@ use super::insert::{self, Loading};
 use super::inspect::Found;
 use super::refusal::{Matter, Refusal};
 use super::unfit::{Checker, Search};
-use super::{BATCH_COLUMN, ClickHouse, FRESH, ROW_COLUMN, State, consistent, quote, standing};
+use super::{ClickHouse, FRESH, State, consistent, quote, standing};
 
 /// Where every row of fewer is unfit, it may as well be the rows' fault.
 const FEW_ROWS: u64 = 1_000;

@@ -26,7 +26,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakeward_model::{Batch, BatchId, Column, DataFile, Failure, FailureKind, Format};
+use lakeward_model::{BATCH_COLUMN, Batch, BatchId, Column, DataFile, Failure, FailureKind, Format};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -43,10 +43,6 @@ use self::pace::Pace;
 use crate::destinations::lake::ProbeResult;
 use crate::destinations::warehouse::{CutRows, Table};
 
-/// The column with the id of a row's batch, as text.
-const BATCH_COLUMN: &str = "_lakeward_batch";
-/// The column with a row's place in its batch, from 0.
-const ROW_COLUMN: &str = "_lakeward_row";
 /// How many inserts a table remembers that is made by us, or as we advise.
 const WINDOW: u64 = 10_000;
 /// How long it is taken for granted that nobody changed the table.

@@ -1,10 +1,12 @@
 //! What `lakeward check --connect` tries: all that a load needs, and nothing
 //! that leaves a trace.
 
+use lakeward_model::{BATCH_COLUMN, ROW_COLUMN};
+
 use super::client::Request;
 use super::inspect::{self, Found};
 use super::refusal::Refusal;
-use super::{BATCH_COLUMN, ClickHouse, ROW_COLUMN, quote, standing};
+use super::{ClickHouse, quote, standing};
 use crate::destinations::lake::ProbeResult;
 
 pub(super) async fn probe(of: &ClickHouse) -> Vec<ProbeResult> {

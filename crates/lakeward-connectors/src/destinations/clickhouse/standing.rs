@@ -1,12 +1,12 @@
 //! Whether a table is such that loading it again and again changes nothing, and
 //! what has to be done so that it becomes one: always the exact statement.
 
-use lakeward_model::{Column, Format};
+use lakeward_model::{BATCH_COLUMN, Column, Format, ROW_COLUMN};
 
 use super::insert::Loading;
 use super::inspect::{Found, FoundColumn, window_setting};
 use super::types::{self, Fit};
-use super::{BATCH_COLUMN, ROW_COLUMN, WINDOW, quote, statements};
+use super::{WINDOW, quote, statements};
 
 /// Without lineage a table has to remember at least so many inserts.
 const WINDOW_MIN: u64 = 100;

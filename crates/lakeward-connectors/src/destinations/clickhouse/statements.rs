@@ -1,9 +1,9 @@
 //! The statements that make a table and change it.
 
-use lakeward_model::{Column, ColumnType};
+use lakeward_model::{BATCH_COLUMN, Column, ColumnType, ROW_COLUMN};
 
 use super::config::{AutoCreate, PartitionStep, TableEngine};
-use super::{BATCH_COLUMN, ROW_COLUMN, WINDOW, quote, types};
+use super::{WINDOW, quote, types};
 
 /// What makes the table for these columns.
 ///

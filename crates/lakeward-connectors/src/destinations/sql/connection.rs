@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use lakeward_model::{Batch, BatchId, Failure};
+use lakeward_model::{BATCH_COLUMN, Batch, BatchId, Failure};
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::config::Access;
@@ -143,7 +143,7 @@ impl Connection {
         let rows = if counted {
             let query = |list: &str| {
                 format!(
-                    "SELECT \"_lakeward_batch\", count(*) FROM {} WHERE \"_lakeward_batch\" IN ({list}) GROUP BY 1",
+                    "SELECT \"{BATCH_COLUMN}\", count(*) FROM {} WHERE \"{BATCH_COLUMN}\" IN ({list}) GROUP BY 1",
                     self.table
                 )
             };

@@ -1,6 +1,6 @@
 //! Statements that let rows replace those with the same key.
 
-use lakeward_model::BatchId;
+use lakeward_model::{BatchId, ROW_COLUMN};
 
 use super::config::MergeConfig;
 use super::names::{TableName, identifier, list};
@@ -45,7 +45,7 @@ impl<'a> Merge<'a> {
             Dialect::Postgres => order.push(ORDER.into()),
             // COPY reads files side by side: only the rows' own number tells
             // which was last.
-            Dialect::Redshift => order.extend(names.iter().find(|name| *name == "_lakeward_row").cloned()),
+            Dialect::Redshift => order.extend(names.iter().find(|name| *name == ROW_COLUMN).cloned()),
         }
         if order.is_empty() {
             return Err(String::from("merge: give order_by, or set lineage: true"));
