@@ -65,18 +65,13 @@ pub struct Shape {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct TableFiles {
-    /// Whether rows have the columns [`BATCH_COLUMN`] and [`ROW_COLUMN`], by
+    /// Whether rows have the columns [`lakeward_model::BATCH_COLUMN`] and [`lakeward_model::ROW_COLUMN`], by
     /// which a table knows them again.
     pub row_ids: bool,
     /// Most rows of a file. Default any number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rows_per_file: Option<std::num::NonZeroU64>,
 }
-
-/// The column with the id of a row's batch, as text.
-pub const BATCH_COLUMN: &str = "_lakeward_batch";
-/// The column with a row's place in its batch, from 0.
-pub const ROW_COLUMN: &str = "_lakeward_row";
 
 impl Default for Shape {
     fn default() -> Self {

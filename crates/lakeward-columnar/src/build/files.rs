@@ -275,7 +275,9 @@ pub(super) fn build(
             let (kind, naming) = ((format, Role::Data), &input.shape.naming);
             let index = files.len();
             files.push(places.file(input, &part.prefix, part.oldest, index, kind, count, encoded, naming)?);
-            origins.files.push(part.rows);
+            if input.shape.table.is_some() {
+                origins.files.push(part.rows);
+            }
         }
     }
     files.extend(places.quarantine(input, arrived, files.len())?);
@@ -283,7 +285,9 @@ pub(super) fn build(
     let counts = BuiltCounts { rescued: shaped.rescued, ..counts };
     let known = shaped.schemas.as_ref().unwrap_or(input.schemas);
     let columns = table::columns(&known.table, &shaped.rows);
-    origins.records = shaped.records;
+    if input.shape.table.is_some() {
+        origins.records = shaped.records;
+    }
     Ok(Built { files, schemas: shaped.schemas, counts, by_slice, keys: shaped.keys, columns, origins })
 }
 

@@ -99,7 +99,8 @@ pub struct Built {
     pub keys: Vec<Key>,
     /// The columns of the data files, in their order.
     pub columns: Vec<Column>,
-    /// Which record each row of the data files is of.
+    /// Which record each row of the data files is of, where a table may
+    /// refuse some; else empty.
     pub origins: Origins,
 }
 

@@ -7,11 +7,10 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Fields, Schema};
 use arrow::error::ArrowError;
-use lakeward_model::BatchId;
+use lakeward_model::{BATCH_COLUMN, BatchId, ROW_COLUMN};
 
 use crate::path::Partition;
 use crate::schema::{Column, ColumnType, TableSchema};
-use crate::shape::{BATCH_COLUMN, ROW_COLUMN};
 
 /// The rows with the columns by which a table knows them again.
 pub(super) fn with_row_ids(rows: &RecordBatch, batch: BatchId) -> Result<RecordBatch, ArrowError> {

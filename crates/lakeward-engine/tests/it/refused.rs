@@ -114,7 +114,8 @@ async fn rows_that_a_table_never_takes_are_in_quarantine_and_the_rest_is_deliver
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_left_out_stays_out_wherever_the_process_dies() {
     let (state, lakes) = (tempfile::tempdir().expect("a folder"), Lakes::new(&["lake"]));
-    let spec = pipeline("p", "events", "lake");
+    let mut spec = pipeline("p", "events", "lake");
+    spec.shape.table = Some(TableFiles::default());
     for round in 0..8_u64 {
         // It is written without the bad rows, and the reply is lost with the
         // process; or the process dies before.
@@ -144,6 +145,7 @@ async fn what_was_left_out_stays_out_wherever_the_process_dies() {
 async fn a_table_that_takes_next_to_nothing_stops_the_pipeline() {
     let (state, lakes) = (tempfile::tempdir().expect("a folder"), Lakes::new(&["lake"]));
     let mut spec = pipeline("p", "events", "lake");
+    spec.shape.table = Some(TableFiles::default());
     spec.batch.records = 1 << 20;
     spec.batch.age = Duration::from_millis(500);
     let engine = start(state.path(), &lakes, usize::MAX, &spec).await;
