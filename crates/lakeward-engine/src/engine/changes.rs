@@ -204,8 +204,6 @@ impl Shared {
         let registering =
             catalog::start(&spec, &destination, &self.connectors, &self.ledger, &progress, &stop)?;
         let catalog = registering.as_ref().map(Registering::status);
-        let builder = Builder::start(&spec.name);
-        let builder = builder.map_err(|error| ControlError::Failed(format!("no thread: {error}")))?;
         let pipeline = Pipeline {
             spec: Arc::new(spec.clone()),
             journal: self.journal.clone(),
@@ -225,7 +223,7 @@ impl Shared {
             progress: progress_sender.clone(),
             state: state_sender,
             blocking: TaskTracker::new(),
-            builder,
+            builder: Builder::start(),
         };
         let task = (!self.rests).then(|| tokio::spawn(catalog::beside(pipeline.run(), registering)));
         self.add_stream(&spec.stream);

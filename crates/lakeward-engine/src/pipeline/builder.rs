@@ -1,7 +1,5 @@
 //! The thread that builds a pipeline's batches.
 
-use std::io;
-
 use tokio::sync::{mpsc, oneshot};
 
 /// Builds wait here; a pipeline has one at a time, and one that nobody waits
@@ -13,6 +11,9 @@ type Work = Box<dyn FnOnce() + Send>;
 /// A thread of its own, always the same: a build needs many large buffers, and
 /// what the allocator keeps of them for the thread it then keeps once, not in
 /// every thread of the runtime's pool that ever built a batch.
+///
+/// The thread is one of the runtime's: a runtime that ends waits for the build
+/// in hand, and so nothing holds the ledger and the journal after it.
 #[derive(Debug)]
 pub(crate) struct Builder {
     work: mpsc::Sender<Work>,
@@ -21,19 +22,14 @@ pub(crate) struct Builder {
 impl Builder {
     /// Starts the thread; it ends once the builder is dropped and nothing is
     /// left to do.
-    ///
-    /// # Errors
-    /// The system has no thread to give.
-    pub(crate) fn start(pipeline: &str) -> io::Result<Self> {
+    pub(crate) fn start() -> Self {
         let (work, mut waiting) = mpsc::channel::<Work>(WAITING);
-        // The kernel shows 15 bytes.
-        let name: String = "build ".chars().chain(pipeline.chars().filter(char::is_ascii_graphic)).collect();
-        std::thread::Builder::new().name(name).spawn(move || {
+        tokio::task::spawn_blocking(move || {
             while let Some(work) = waiting.blocking_recv() {
                 work();
             }
-        })?;
-        Ok(Self { work })
+        });
+        Self { work }
     }
 
     /// Does this on the thread. It is seen through even if nobody waits for it.
