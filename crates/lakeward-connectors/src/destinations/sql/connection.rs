@@ -110,7 +110,7 @@ impl Connection {
             }
             Reach::Api(api) => {
                 api.hello().await.map_err(|error| error.of_the_data_api(self))?;
-                Ok(Session::Api(api.clone()))
+                Ok(Session::Api(Arc::clone(api)))
             }
         }
     }

@@ -20,7 +20,7 @@ use super::session::{ROWS_MAX, Row};
 use super::tls::Rustls;
 
 /// How much longer than the server's own timeout an answer is waited for.
-pub(super) const GRACE: Duration = Duration::from_secs(15);
+const GRACE: Duration = Duration::from_secs(15);
 /// How much of a file goes in one message.
 const PART: usize = 64 << 10;
 

@@ -26,7 +26,7 @@ impl DataApi {
         let mut tries = 0;
         loop {
             tries += 1;
-            let error = match self.aws.call::<_, Submitted>(operation, request).await {
+            let error = match Box::pin(self.aws.call::<_, Submitted>(operation, request)).await {
                 Ok(submitted) => return Ok(submitted.id),
                 Err(error) => error,
             };
@@ -50,7 +50,7 @@ impl DataApi {
         let mut tries = 0;
         loop {
             tries += 1;
-            let error = match self.aws.call(operation, request).await {
+            let error = match Box::pin(self.aws.call(operation, request)).await {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };

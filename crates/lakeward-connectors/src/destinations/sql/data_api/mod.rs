@@ -22,7 +22,6 @@ use serde_json::{Value, json};
 
 use super::error::{Said, SqlError};
 use super::session::{ROWS_MAX, Row};
-use super::wire::GRACE;
 use crate::aws_access::{AwsAccess, AwsAccessError};
 use crate::aws_json::{AwsJson, AwsService};
 
@@ -36,6 +35,8 @@ pub(crate) const STATEMENTS_MAX: usize = 40;
 const STATEMENT_BYTES_MAX: usize = 100_000;
 /// The pauses between two questions whether a statement has ended.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// How much longer than they may take statements are waited for.
+const GRACE: Duration = Duration::from_secs(5);
 /// How long a statement that was stopped may take to end.
 const STOPPING: Duration = Duration::from_secs(20);
 /// The most pages of statements that are looked through for one that still
@@ -221,7 +222,7 @@ impl DataApi {
             request["StatementName"] = json!(name);
             if !self.settled.swap(false, Ordering::SeqCst) {
                 for id in self.running(name).await? {
-                    tracing::info!(statement = id, "a statement of an earlier try still runs: waiting");
+                    tracing::warn!(statement = id, "a statement of an earlier try still runs: waiting");
                     self.wait(&id).await?;
                 }
             }
