@@ -99,6 +99,9 @@ class DataApi:
         # Cleared, no transaction commits.
         self.commits = threading.Event()
         self.commits.set()
+        # Cleared, no transaction that has a name begins.
+        self.starts = threading.Event()
+        self.starts.set()
         self.held = 0
         # Changes statements before they run.
         self.rewrite = None
@@ -148,7 +151,7 @@ class DataApi:
         }
 
     def stop(self):
-        self.commits.set()
+        self.mend()
         self.server.shutdown()
         self.server.server_close()
 
@@ -156,6 +159,7 @@ class DataApi:
         """Ends all faults."""
         self.down, self.rewrite = False, None
         self.faults.clear()
+        self.starts.set()
         self.commits.set()
 
     def made(self, operation):
@@ -345,6 +349,8 @@ class DataApi:
             for status in ("PICKED", "STARTED"):
                 time.sleep(0.005)
                 statement.status = status
+                if "StatementName" in statement.params:
+                    self.starts.wait()
             self.execute(statement, *user)
         except psycopg.Error as error:
             text = str(error).strip()
