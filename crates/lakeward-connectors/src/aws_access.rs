@@ -105,7 +105,10 @@ impl AwsAccess {
     pub(crate) fn endpoint_of(&self, service: &str) -> Option<String> {
         self.endpoint
             .clone()
-            .or_else(|| environment(&format!("AWS_ENDPOINT_URL_{}", service.to_ascii_uppercase())))
+            .or_else(|| {
+                let service = service.to_ascii_uppercase().replace('-', "_");
+                environment(&format!("AWS_ENDPOINT_URL_{service}"))
+            })
             .or_else(|| environment("AWS_ENDPOINT_URL"))
     }
 

@@ -16,7 +16,7 @@ pub use config::PostgresConfig;
 
 use super::lake::ProbeResult;
 use super::sql::columns::Making;
-use super::sql::connection::{Connection, Stop};
+use super::sql::connection::{Connection, Reach, Stop};
 use super::sql::error::SqlError;
 use super::sql::ledger::Ledger;
 use super::sql::merge::Merge;
@@ -43,7 +43,7 @@ pub fn open(config: &PostgresConfig, _cut: CutRows) -> Result<PostgresTable, Sql
     config.check()?;
     let ledger = Ledger { dialect: Dialect::Postgres, table: config.ledger()? };
     Ok(PostgresTable {
-        connection: Connection::new(config.access(), ledger, config.table()?),
+        connection: Connection::new(Reach::Wire(config.access()), ledger, config.table()?),
         making: Making {
             dialect: Dialect::Postgres,
             create: config.auto_create,

@@ -2,14 +2,17 @@
 
 use std::num::NonZeroU64;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lakeward_model::{Secret, units};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::data_api::DataApiConfig;
 use crate::aws_access::AwsAccess;
 use crate::destinations::lake::LakeConfig;
+use crate::destinations::sql::connection::Reach;
 use crate::destinations::sql::names::TableName;
 use crate::destinations::sql::{self, Access, Dialect, FileNeeds, MergeConfig, SqlConfigError, Tls, ledger};
 
@@ -24,12 +27,18 @@ const NULL: &str = "@LakewardNull@";
 #[serde(deny_unknown_fields, default)]
 pub struct RedshiftConfig {
     /// The endpoint's host:
-    /// `name.123456789012.eu-west-1.redshift-serverless.amazonaws.com`.
+    /// `name.123456789012.eu-west-1.redshift-serverless.amazonaws.com`; or
+    /// `data_api`.
     pub host: String,
     /// Default 5439.
     pub port: u16,
     /// The database.
     pub database: String,
+    /// Reach it by the Data API instead of a connection: over HTTPS and with
+    /// IAM, also from outside its network. Then `host`, `port`, `user`,
+    /// `password`, `tls` and `ca_file` are not given, and `iam_role` is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_api: Option<DataApiConfig>,
     /// The user. It needs `INSERT` on the table (with `merge` also `SELECT` and
     /// `DELETE`), `SELECT` and `INSERT` on the ledger, and `CREATE` on the schema
     /// if they are to be made.
@@ -76,11 +85,12 @@ pub struct RedshiftConfig {
     pub iam_role: Option<String>,
     /// The files and how `COPY` reads them.
     pub copy: CopyConfig,
-    /// How long it may take to be connected. Default `10s`.
+    /// How long it may take to be connected, without `data_api`. Default `10s`.
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationText")]
     pub connect_timeout: Duration,
-    /// How long one statement may take. Default `1h`.
+    /// How long one statement may take; by the Data API, all of a batch. Default
+    /// `1h`.
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationText")]
     pub statement_timeout: Duration,
@@ -203,6 +213,7 @@ impl Default for RedshiftConfig {
             host: String::new(),
             port: 5439,
             database: String::new(),
+            data_api: None,
             user: String::new(),
             password: None,
             tls: None,
@@ -272,7 +283,10 @@ impl RedshiftConfig {
     /// See [`SqlConfigError`].
     pub fn check(&self) -> Result<(), SqlConfigError> {
         let wrong = |setting, problem: &str| Err(SqlConfigError::new(setting, problem));
-        self.access().check()?;
+        match &self.data_api {
+            Some(data_api) => self.check_data_api(data_api)?,
+            None => self.access().check()?,
+        }
         self.table()?;
         self.ledger()?;
         self.copy.check()?;
@@ -296,6 +310,13 @@ impl RedshiftConfig {
                 return wrong("iam_role", "`default`, or arn:aws:iam::123456789012:role/name");
             }
             Some(_) => {}
+            None if self.data_api.is_some() => {
+                return wrong(
+                    "iam_role",
+                    "say by which role COPY reads the staged files: the Data API keeps statements for a day, so no \
+                     key goes into them",
+                );
+            }
             None if self.staging.aws.access_key_id.is_none() => {
                 return wrong(
                     "iam_role",
@@ -305,6 +326,30 @@ impl RedshiftConfig {
             None => {}
         }
         self.quarantine.check().map_err(|error| SqlConfigError::new("quarantine", error.to_string()))
+    }
+
+    fn check_data_api(&self, data_api: &DataApiConfig) -> Result<(), SqlConfigError> {
+        let wrong = |setting, problem: &str| Err(SqlConfigError::new(setting, problem));
+        let plain = Self::default();
+        for (setting, is_given) in [
+            ("host", !self.host.is_empty()),
+            ("port", self.port != plain.port),
+            ("user", !self.user.is_empty()),
+            ("password", self.password.is_some()),
+            ("tls", self.tls.is_some()),
+            ("ca_file", self.ca_file.is_some()),
+        ] {
+            if is_given {
+                return wrong(setting, "not together with data_api: there is no connection, and no password");
+            }
+        }
+        if self.database.is_empty() {
+            return wrong("database", "say which database the table is in");
+        }
+        if self.statement_timeout < Duration::from_secs(1) {
+            return wrong("statement_timeout", "at least 1s");
+        }
+        data_api.check()
     }
 
     /// Makes relative paths relative to `folder`.
@@ -326,7 +371,14 @@ impl RedshiftConfig {
         }
     }
 
-    pub(super) fn access(&self) -> Access {
+    /// How the server is reached.
+    pub(super) fn reach(&self) -> Result<Reach, SqlConfigError> {
+        let Some(data_api) = &self.data_api else { return Ok(Reach::Wire(self.access())) };
+        let api = data_api.open(&self.database, self.statement_timeout)?;
+        Ok(Reach::Api(Arc::new(api)))
+    }
+
+    fn access(&self) -> Access {
         Access {
             dialect: Dialect::Redshift,
             host: self.host.clone(),
@@ -407,6 +459,48 @@ mod tests {
             |c| {
                 c.merge = Some(MergeConfig { key: vec!["id".into()], order_by: None });
                 c.lineage = true;
+            },
+            None,
+        );
+    }
+
+    #[test]
+    fn a_connection_and_the_data_api_exclude_each_other() {
+        let check = |change: fn(&mut RedshiftConfig, &mut DataApiConfig), expect: Option<&str>| {
+            let mut config = RedshiftConfig { host: String::new(), user: String::new(), ..smallest() };
+            let mut api = DataApiConfig { workgroup: Some("lakes".into()), ..DataApiConfig::default() };
+            change(&mut config, &mut api);
+            config.data_api = Some(api);
+            assert_eq!(config.check().err().map(|error| error.setting), expect);
+        };
+        check(|_, _| {}, None);
+        check(|c, _| c.host = "cluster".into(), Some("host"));
+        check(|c, _| c.port = 5440, Some("port"));
+        check(|c, _| c.user = "u".into(), Some("user"));
+        check(|c, _| c.password = Some(Secret::new("hush")), Some("password"));
+        check(|c, _| c.tls = Some(Tls::Require), Some("tls"));
+        check(|c, _| c.database = String::new(), Some("database"));
+        check(|_, a| a.workgroup = None, Some("data_api"));
+        check(|_, a| a.cluster = Some("c".into()), Some("data_api"));
+        check(|_, a| a.workgroup = Some(String::new()), Some("data_api.workgroup"));
+        check(|_, a| a.db_user = Some("u".into()), Some("data_api.db_user"));
+        check(|_, a| a.secret_arn = Some("arn:aws:secretsmanager:x".into()), None);
+        check(|_, a| a.region = Some("eu west".into()), Some("data_api"));
+        check(|_, a| a.access_key_id = Some("A".into()), Some("data_api"));
+        check(|_, a| a.timeout = Duration::ZERO, Some("data_api.timeout"));
+        check(
+            |c, _| {
+                c.iam_role = None;
+                c.staging.access_key_id = Some("a".into());
+                c.staging.secret_access_key = Some(Secret::new("s"));
+            },
+            Some("iam_role"),
+        );
+        check(
+            |_, a| {
+                a.workgroup = None;
+                a.cluster = Some("c".into());
+                a.db_user = Some("u".into());
             },
             None,
         );

@@ -2,7 +2,7 @@
 //! `sys_load_error_detail` where there is no such table (serverless).
 
 use crate::destinations::sql::error::{Said, SqlError};
-use crate::destinations::sql::session::Session;
+use crate::destinations::sql::session::{Row, Session};
 
 use super::copy::ERRORS_MAX;
 
@@ -24,13 +24,21 @@ pub(super) struct LoadError {
 pub(super) enum Which {
     /// One that came to its end, by its number.
     Finished(i64),
-    /// The last one that told of errors.
-    Failed,
+    /// The last one that told of errors, of this session or of the server's
+    /// process that ran it.
+    Failed(Option<i64>),
 }
 
 /// The number of the last COPY that came to its end.
 pub(super) async fn last_copy(session: &Session) -> Result<i64, SqlError> {
-    let rows = session.rows("SELECT pg_last_copy_id()").await?;
+    number(&session.rows(LAST_COPY).await?)
+}
+
+/// Asks for the number of the last COPY.
+pub(super) const LAST_COPY: &str = "SELECT pg_last_copy_id()";
+
+/// What the answer to it says.
+pub(super) fn number(rows: &[Row]) -> Result<i64, SqlError> {
     let number = rows.first().and_then(|row| row.first()?.as_deref()?.trim().parse().ok());
     number.ok_or_else(|| SqlError::Lost(String::from("pg_last_copy_id() told no number")))
 }
@@ -41,8 +49,8 @@ pub(super) async fn read(session: &Session, which: Which) -> Result<Vec<LoadErro
     match session.rows(&query(which, false)).await {
         Ok(rows) => Ok(rows.into_iter().map(load_error).collect()),
         Err(SqlError::Server(said)) if is_missing(&said) => {
-            session.run("ROLLBACK").await?;
-            session.run("BEGIN").await?;
+            session.roll_back().await?;
+            session.begin().await?;
             let rows = session.rows(&query(which, true)).await?;
             Ok(rows.into_iter().map(load_error).collect())
         }
@@ -69,7 +77,10 @@ fn query(which: Which, serverless: bool) -> String {
     };
     let id = match which {
         Which::Finished(number) => number.to_string(),
-        Which::Failed => format!("(SELECT MAX({query}) FROM {table} WHERE {session} = pg_backend_pid())"),
+        Which::Failed(process) => {
+            let process = process.map_or_else(|| String::from("pg_backend_pid()"), |id| id.to_string());
+            format!("(SELECT MAX({query}) FROM {table} WHERE {session} = {process})")
+        }
     };
     format!("SELECT {columns} FROM {table} WHERE {query} = {id} ORDER BY 1, 2 LIMIT {ERRORS_MAX}")
 }

@@ -5,10 +5,16 @@
 //! who load the same batch come one after the other, and the second sees the
 //! first one's row. A snapshot is taken by the first statement that reads, not
 //! by LOCK ("Serializable isolation" in the developer guide).
+//!
+//! Over a connection the answers of one statement decide about the next; by the
+//! Data API all are handed in at once, see [`at_once`].
 
+mod at_once;
 mod config;
 mod copy;
+mod data_api;
 mod errors;
+mod plan;
 mod search;
 mod staging;
 
@@ -17,17 +23,17 @@ use std::fmt;
 use lakeward_model::{Batch, BatchId, DataFile, Failure, FailureKind, Format};
 
 pub use config::{CopyConfig, CopyFormat, RedshiftConfig, StagingConfig, StagingLayout};
+pub use data_api::DataApiConfig;
 
 use super::lake::ProbeResult;
 use super::sql::columns::Making;
 use super::sql::connection::{Connection, Stop};
 use super::sql::error::SqlError;
 use super::sql::ledger::Ledger;
-use super::sql::merge::Merge;
 use super::sql::session::Session;
 use super::sql::{Dialect, MergeConfig, SqlConfigError};
 use super::warehouse::{CutRows, Table};
-use copy::{CopyStatement, Purpose};
+use copy::CopyStatement;
 use staging::{Staged, Staging};
 
 /// An open table. It prints as its address.
@@ -49,7 +55,7 @@ pub fn open(config: &RedshiftConfig, cut: CutRows) -> Result<RedshiftTable, SqlC
     config.check()?;
     let ledger = Ledger { dialect: Dialect::Redshift, table: config.ledger()? };
     Ok(RedshiftTable {
-        connection: Connection::new(config.access(), ledger, config.table()?),
+        connection: Connection::new(config.reach()?, ledger, config.table()?),
         making: Making {
             dialect: Dialect::Redshift,
             create: config.auto_create,
@@ -91,32 +97,17 @@ impl RedshiftTable {
             return Ok(false);
         }
         let names = self.connection.fit(session, &self.making, batch).await?;
-        let target = &self.connection.table;
-        let merge = self
-            .merge
-            .as_ref()
-            .map(|merge| Merge::new(Dialect::Redshift, merge, target, &names, batch.id))
-            .transpose()
-            .map_err(|problem| self.connection.refused(problem))?;
-        let into = match &merge {
-            Some(merge) => {
-                session.run(&merge.begin()).await.map_err(failed)?;
-                merge.stage.clone()
-            }
-            None => target.to_string(),
-        };
-        let copy = self.copy.text(&into, &names, &batch.columns, &staged.manifest, Purpose::Load);
-        session.run(&copy).await.map_err(failed)?;
-        let all = files.iter().map(|(_, file)| file.rows).sum::<u64>();
+        let plan = self.plan(&names, batch, files, staged)?;
+        for statement in plan.before.iter().chain([&plan.copy]) {
+            session.run(statement).await.map_err(failed)?;
+        }
         let copied = self.copied(session).await.map_err(failed)?;
-        if copied != all {
-            let problem = format!("the batch has {all} rows and COPY loaded {copied}: nothing is kept");
-            return Err(Stop::Failed(self.connection.refused(problem)));
+        if copied != plan.rows {
+            return Err(Stop::Failed(self.miscounted(plan.rows, &copied.to_string())));
         }
-        if let Some(merge) = &merge {
-            self.connection.merge(session, merge).await.map_err(failed)?;
+        for statement in &plan.after {
+            session.run(statement).await.map_err(failed)?;
         }
-        ledger.enter(session, batch.id, &target.to_string(), all, files.len()).await.map_err(failed)?;
         Ok(true)
     }
 
@@ -125,6 +116,12 @@ impl RedshiftTable {
         let rows = session.rows("SELECT pg_last_copy_count()").await?;
         let count = rows.first().and_then(|row| row.first()?.as_deref()?.trim().parse().ok());
         count.ok_or_else(|| SqlError::Lost(String::from("pg_last_copy_count() told no number")))
+    }
+
+    /// A COPY that loaded something other than the batch.
+    fn miscounted(&self, rows: u64, copied: &str) -> Failure {
+        self.connection
+            .refused(format!("the batch has {rows} rows and COPY loaded {copied}: nothing is kept"))
     }
 
     /// What an error of a statement means.
@@ -159,7 +156,11 @@ impl Table for RedshiftTable {
         }
         let staged = self.staging.put(batch, files).await?;
         let transaction = self.connection.begin().await?;
-        let stored = self.store(&transaction.session, batch, files, &staged).await;
+        let session = &transaction.session;
+        let stored = match session.api() {
+            Some(api) => self.store_at_once(api, session, batch, files, &staged).await,
+            None => self.store(session, batch, files, &staged).await,
+        };
         let already_there = match stored {
             Ok(true) => {
                 transaction.commit().await.map_err(|error| error.of_commit(&self.connection))?;

@@ -15,7 +15,8 @@ use super::RedshiftTable;
 use super::copy::{ERRORS_MAX, Purpose};
 use super::errors::{self, LoadError, Which};
 use super::staging::Staged;
-use crate::destinations::sql::connection::{Stop, Transaction};
+use crate::destinations::sql::connection::Stop;
+use crate::destinations::sql::error::SqlError;
 use crate::destinations::sql::lines::Rows;
 use crate::destinations::sql::unfit::{self, Fault, Trial, Unfit};
 
@@ -62,33 +63,54 @@ impl RedshiftTable {
 
     /// Lets COPY look at all rows and load none.
     async fn look(&self, batch: &Batch, staged: &Staged) -> Result<Vec<LoadError>, Failure> {
+        // Even so many errors may be too many: then it is refused.
+        let tried = self.try_out(batch, staged, Purpose::Check).await?;
+        self.told(tried.which).await
+    }
+
+    /// Runs a COPY whose rows do not stay.
+    async fn try_out(&self, batch: &Batch, staged: &Staged, purpose: Purpose) -> Result<Tried, Failure> {
         let transaction = self.connection.begin().await?;
         let session = &transaction.session;
         let names = self.connection.fit(session, &self.making, batch).await?;
         let target = self.connection.table.to_string();
-        let copy = self.copy.text(&target, &names, &batch.columns, &staged.manifest, Purpose::Check);
-        match session.run(&copy).await {
-            Ok(_) => {
+        let copy = self.copy.text(&target, &names, &batch.columns, &staged.manifest, purpose);
+        if let Some(api) = session.api() {
+            let tried = self.try_at_once(api, copy, purpose).await;
+            transaction.roll_back().await;
+            return tried;
+        }
+        let tried = match session.run(&copy).await {
+            Ok(_) if purpose == Purpose::Check => {
                 let copy = errors::last_copy(session).await;
                 let copy = copy.map_err(|error| error.failure(&self.connection, ""))?;
-                self.told(transaction, Which::Finished(copy)).await
+                Tried { refused: None, which: Which::Finished(copy) }
             }
+            Ok(_) => Tried { refused: None, which: Which::Failed(None) },
             Err(error) => match self.stop(&error) {
-                Stop::Failed(failure) => Err(failure),
-                // Even so many errors were too many.
-                Stop::Rows => self.told(transaction, Which::Failed).await,
+                Stop::Failed(failure) => return Err(failure),
+                Stop::Rows => Tried { refused: Some(error), which: Which::Failed(None) },
             },
-        }
+        };
+        transaction.roll_back().await;
+        Ok(tried)
     }
 
-    /// What a COPY of this transaction told of rows.
-    async fn told(&self, transaction: Transaction<'_>, which: Which) -> Result<Vec<LoadError>, Failure> {
-        transaction.roll_back().await;
+    /// What a COPY told of rows.
+    async fn told(&self, which: Which) -> Result<Vec<LoadError>, Failure> {
         let transaction = self.connection.begin().await?;
         let told = errors::read(&transaction.session, which).await;
         transaction.roll_back().await;
         told.map_err(|error| error.failure(&self.connection, ""))
     }
+}
+
+/// What came of a COPY whose rows do not stay.
+pub(super) struct Tried {
+    /// Why the rows were refused, if they were.
+    pub(super) refused: Option<SqlError>,
+    /// By what its errors are found.
+    pub(super) which: Which,
 }
 
 /// The rows that errors name. `None` if one names no row.
@@ -140,23 +162,12 @@ impl Trial for Parts<'_> {
         let part = DataFile { body, rows: count, ..whole.clone() };
         let part = [(index, &part)];
         let staged = table.staging.put(self.batch, &part).await?;
-        let transaction = table.connection.begin().await?;
-        let session = &transaction.session;
-        let names = table.connection.fit(session, &table.making, self.batch).await?;
-        let target = table.connection.table.to_string();
-        let copy = table.copy.text(&target, &names, &self.batch.columns, &staged.manifest, Purpose::Load);
-        let copied = session.run(&copy).await;
-        let fault = match copied {
-            Ok(_) => {
-                transaction.roll_back().await;
-                None
-            }
-            Err(error) => {
-                if let Stop::Failed(failure) = table.stop(&error) {
-                    return Err(failure);
-                }
+        let tried = table.try_out(self.batch, &staged, Purpose::Load).await?;
+        let fault = match tried.refused {
+            None => None,
+            Some(error) => {
                 let said = error.said().map_or_else(String::new, |said| said.for_record());
-                let told = table.told(transaction, Which::Failed).await.unwrap_or_default();
+                let told = table.told(tried.which).await.unwrap_or_default();
                 // Of what an earlier COPY told nothing is meant here.
                 let first = told.iter().find(|error| staged.urls.contains(&error.file));
                 let message = first.map_or(said, LoadError::for_record);

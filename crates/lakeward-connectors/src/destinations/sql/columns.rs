@@ -35,8 +35,9 @@ pub(crate) struct Making {
 pub(crate) struct Fit {
     /// The columns of the files, as the table names them.
     pub(crate) names: Vec<String>,
-    /// Statements that come first.
-    pub(crate) changes: Vec<String>,
+    /// Statements that come first; those of one group are done together or not
+    /// at all.
+    pub(crate) changes: Vec<Vec<String>>,
 }
 
 /// Asks for the table's columns; none if there is no such table.
@@ -97,7 +98,7 @@ pub(crate) fn fit(
             return Err(format!("the table is not there. Create it, or set auto_create: true: {create};"));
         }
         let names = wanted.iter().map(|column| making.new_name(&column.name)).collect();
-        return Ok(Fit { names, changes: vec![create] });
+        return Ok(Fit { names, changes: vec![vec![create]] });
     }
     let mut names = Vec::with_capacity(wanted.len());
     let mut changes = Vec::new();
@@ -107,7 +108,7 @@ pub(crate) fn fit(
         let name = found.map_or_else(|| making.new_name(&column.name), String::from);
         if found.is_none() {
             let ty = making.type_of(&column.ty);
-            changes.push(format!("ALTER TABLE {table} ADD COLUMN {} {ty}", identifier(&name)));
+            changes.push(vec![format!("ALTER TABLE {table} ADD COLUMN {} {ty}", identifier(&name))]);
         } else if let Some(ty) = existing.iter().find(|known| known.name == name).map(|known| &known.ty)
             && column.ty == ColumnType::Float64
             && matches!(ty.as_str(), "bigint" | "integer" | "smallint")
@@ -116,16 +117,18 @@ pub(crate) fn fit(
             let quoted = identifier(&name);
             match making.dialect {
                 Dialect::Postgres => {
-                    changes.push(format!("ALTER TABLE {table} ALTER COLUMN {quoted} TYPE {ty}"));
+                    changes.push(vec![format!("ALTER TABLE {table} ALTER COLUMN {quoted} TYPE {ty}")]);
                 }
                 // No type is changed in place here. All of it is undone with
                 // the transaction.
                 Dialect::Redshift => {
                     let wider = identifier(&format!("{name}_lakeward"));
-                    changes.push(format!("ALTER TABLE {table} ADD COLUMN {wider} {ty}"));
-                    changes.push(format!("UPDATE {table} SET {wider} = {quoted}"));
-                    changes.push(format!("ALTER TABLE {table} DROP COLUMN {quoted}"));
-                    changes.push(format!("ALTER TABLE {table} RENAME COLUMN {wider} TO {quoted}"));
+                    changes.push(vec![
+                        format!("ALTER TABLE {table} ADD COLUMN {wider} {ty}"),
+                        format!("UPDATE {table} SET {wider} = {quoted}"),
+                        format!("ALTER TABLE {table} DROP COLUMN {quoted}"),
+                        format!("ALTER TABLE {table} RENAME COLUMN {wider} TO {quoted}"),
+                    ]);
                 }
             }
         }
@@ -140,7 +143,7 @@ pub(crate) fn fit(
     if !changes.is_empty() && !making.evolve {
         return Err(format!(
             "the table lacks columns. Run this, or set auto_evolve: true: {};",
-            changes.join("; ")
+            changes.concat().join("; ")
         ));
     }
     Ok(Fit { names, changes })
@@ -228,7 +231,8 @@ mod tests {
             ("o", ColumnType::Json),
             ("at", ColumnType::TimestampTz),
         ]);
-        let made = |dialect| fit(&making(dialect), &table, &[], &wanted).expect("it is made").changes;
+        let made =
+            |dialect| fit(&making(dialect), &table, &[], &wanted).expect("it is made").changes.concat();
         assert_eq!(
             made(Dialect::Postgres),
             [r#"CREATE TABLE "s"."t" ("userId" text, "n" numeric(18,4), "o" jsonb, "at" timestamptz)"#]
@@ -248,7 +252,7 @@ mod tests {
         let check = |dialect, has: &[(&str, &str)], names: &[&str], changes: &[&str]| {
             let fit = fit(&making(dialect), &table, &existing(has), &wanted).expect("it fits");
             assert_eq!(fit.names, names);
-            assert_eq!(fit.changes, changes);
+            assert_eq!(fit.changes.concat(), changes);
         };
         check(Dialect::Postgres, &[("n", "real"), ("userId", "text")], &["userId", "n"], &[]);
         check(Dialect::Postgres, &[("userid", "text"), ("n", "numeric")], &["userid", "n"], &[]);

@@ -1,29 +1,45 @@
 //! The one connection of a destination, and the transaction on it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use lakeward_model::{BATCH_COLUMN, Batch, BatchId, Failure};
 use tokio::sync::{Mutex, MutexGuard};
 
+use super::Dialect;
 use super::config::Access;
+use super::data_api::DataApi;
 use super::error::SqlError;
 use super::ledger::{self, Ledger};
 use super::names::TableName;
 use super::session::Session;
+use super::wire::Wire;
 use super::{columns, merge::Merge};
-use crate::destinations::lake::ProbeResult;
+
+/// The most changes of a table in one transaction of the Data API: it takes
+/// some more statements, and those that set the session up are among them.
+const CHANGES_MAX: usize = 32;
 
 /// How a table is reached. Batches are loaded one after the other, so one
 /// connection is enough; it is kept between them.
 pub(crate) struct Connection {
-    pub(crate) access: Access,
+    pub(super) reach: Reach,
     pub(crate) ledger: Ledger,
     pub(crate) table: TableName,
     session: Mutex<Option<Session>>,
 }
 
+/// How a server is reached.
+pub(crate) enum Reach {
+    /// Over the PostgreSQL protocol.
+    Wire(Access),
+    /// By the Redshift Data API.
+    Api(Arc<DataApi>),
+}
+
 /// A transaction that has begun. Dropped, it is rolled back by the server, for
-/// the connection ends.
+/// the connection ends. By the Data API it is none: each statement stands for
+/// itself.
 pub(crate) struct Transaction<'a> {
     slot: MutexGuard<'a, Option<Session>>,
     pub(crate) session: Session,
@@ -44,8 +60,20 @@ impl From<Failure> for Stop {
 }
 
 impl Connection {
-    pub(crate) fn new(access: Access, ledger: Ledger, table: TableName) -> Self {
-        Self { access, ledger, table, session: Mutex::new(None) }
+    pub(crate) fn new(reach: Reach, ledger: Ledger, table: TableName) -> Self {
+        Self { reach, ledger, table, session: Mutex::new(None) }
+    }
+
+    pub(super) fn dialect(&self) -> Dialect {
+        self.ledger.dialect
+    }
+
+    /// As whom it is connected, as it stands in a statement.
+    pub(super) fn user(&self) -> String {
+        super::names::identifier(match &self.reach {
+            Reach::Wire(access) => &access.user,
+            Reach::Api(api) => api.user(),
+        })
     }
 
     /// Connects, unless it is connected, and begins a transaction.
@@ -54,25 +82,37 @@ impl Connection {
         if let Some(session) = slot.take()
             && session.is_open()
             // A connection that idled may be gone without a word.
-            && session.run("BEGIN").await.is_ok()
+            && session.begin().await.is_ok()
         {
             return Ok(Transaction { slot, session });
         }
         let session = self.open().await?;
-        session.run("BEGIN").await.map_err(|error| error.failure(self, ""))?;
+        session.begin().await.map_err(|error| error.failure(self, ""))?;
         Ok(Transaction { slot, session })
     }
 
     /// A new session, in which the ledger is there.
     async fn open(&self) -> Result<Session, Failure> {
-        let session = Session::open(&self.access)
-            .await
-            .map_err(|error| error.of_connecting(self, self.access.dialect))?;
+        let session = self.session().await?;
         self.ledger.ensure(&session).await.map_err(|error| {
             let hint = format!("let someone who may run: {};", self.ledger.create());
             error.failure(self, &hint)
         })?;
         Ok(session)
+    }
+
+    /// A new session, in which nothing was done.
+    pub(super) async fn session(&self) -> Result<Session, Failure> {
+        match &self.reach {
+            Reach::Wire(access) => {
+                let wire = Wire::open(access).await;
+                Ok(Session::Wire(wire.map_err(|error| error.of_connecting(self, self.dialect()))?))
+            }
+            Reach::Api(api) => {
+                api.hello().await.map_err(|error| error.of_the_data_api(self))?;
+                Ok(Session::Api(Arc::clone(api)))
+            }
+        }
     }
 
     /// The table's columns, changed so that all of the batch have a place. The
@@ -83,24 +123,63 @@ impl Connection {
         making: &columns::Making,
         batch: &Batch,
     ) -> Result<Vec<String>, Failure> {
-        let existing = columns::read(session, &self.table, self.access.dialect)
+        let existing = columns::read(session, &self.table, self.dialect())
             .await
             .map_err(|error| error.failure(self, ""))?;
         let fit = columns::fit(making, &self.table, &existing, &batch.columns)
             .map_err(|problem| self.refused(problem))?;
-        for change in &fit.changes {
+        for change in fit.changes.iter().flatten() {
             tracing::info!(table = %self.table, "{change}");
-            session.run(change).await.map_err(|error| {
-                let hint = match error.said().map(|said| said.code.as_str()) {
-                    Some("3F000") => {
-                        format!("CREATE SCHEMA {};", super::names::identifier(&self.table.schema))
-                    }
-                    _ => format!("let someone who may run: {change};"),
-                };
-                error.failure(self, &hint)
-            })?;
+        }
+        if let Some(api) = session.api() {
+            self.change_at_once(api, &fit.changes).await?;
+            return Ok(fit.names);
+        }
+        for change in fit.changes.iter().flatten() {
+            session.run(change).await.map_err(|error| self.of_change(&error, change))?;
         }
         Ok(fit.names)
+    }
+
+    /// Changes the table by the Data API: what belongs together in one
+    /// transaction.
+    async fn change_at_once(&self, api: &DataApi, changes: &[Vec<String>]) -> Result<(), Failure> {
+        let mut rest = changes;
+        while !rest.is_empty() {
+            let mut statements = rest[0].clone();
+            let mut groups = 1;
+            while let Some(next) = rest.get(groups)
+                && statements.len() + next.len() <= CHANGES_MAX
+            {
+                statements.extend_from_slice(next);
+                groups += 1;
+            }
+            let ended = api.transact(None, &statements).await.map_err(|error| error.failure(self, ""))?;
+            if let Some(failed) = ended.failed {
+                let change = failed.at.and_then(|at| statements.get(at)).or(statements.first());
+                let is_there = matches!(failed.said.code.as_str(), "42P07" | "42701");
+                let mut failure =
+                    self.of_change(&SqlError::Server(failed.said), change.map_or("", String::as_str));
+                if is_there {
+                    // Someone else changed it since it was read.
+                    failure.kind = lakeward_model::FailureKind::NotDone;
+                }
+                return Err(failure);
+            }
+            rest = &rest[groups..];
+        }
+        Ok(())
+    }
+
+    /// A change of the table that did not work.
+    fn of_change(&self, error: &SqlError, change: &str) -> Failure {
+        let hint = match error.said().map(|said| said.code.as_str()) {
+            Some("3F000") => {
+                format!("CREATE SCHEMA {};", super::names::identifier(&self.table.schema))
+            }
+            _ => format!("let someone who may run: {change};"),
+        };
+        error.failure(self, &hint)
     }
 
     /// Moves staged rows into the table.
@@ -122,7 +201,7 @@ impl Connection {
                 "GRANT SELECT, INSERT, DELETE ON {}, {} TO {};",
                 self.table,
                 self.ledger.table,
-                super::names::identifier(&self.access.user)
+                self.user()
             ),
             Some("42P01") => format!("see that the table {} is there, and its ledger", self.table),
             _ => String::new(),
@@ -155,104 +234,6 @@ impl Connection {
         transaction.roll_back().await;
         rows
     }
-
-    /// Tries what deliveries need, and changes nothing.
-    pub(crate) async fn probe(&self, making: &columns::Making, merges: bool) -> Vec<ProbeResult> {
-        let mut results = Vec::new();
-        let mut add = |name, result: Result<String, String>| {
-            let ok = result.is_ok();
-            results.push(ProbeResult { name, ok, message: result.unwrap_or_else(|problem| problem) });
-        };
-        let session = match Session::open(&self.access).await {
-            Ok(session) => session,
-            Err(error) => {
-                add("connect", Err(error.of_connecting(self, self.access.dialect).message));
-                return results;
-            }
-        };
-        let version = session.rows("SELECT version()").await.ok().and_then(|rows| {
-            rows.into_iter().next()?.into_iter().next()?.map(|text| text.chars().take(60).collect::<String>())
-        });
-        add("connect", Ok(format!("connected to {}", version.unwrap_or_default())));
-        add("ledger", self.probe_ledger(&session).await);
-        add("table", self.probe_table(&session, making, merges).await);
-        results
-    }
-
-    async fn probe_ledger(&self, session: &Session) -> Result<String, String> {
-        let said = |error: SqlError| error.failure(self, "").message;
-        let table = &self.ledger.table;
-        if self.ledger.is_there(session).await.map_err(said)? {
-            let rights: &[&str] = match self.access.dialect {
-                super::Dialect::Postgres => &["SELECT", "INSERT"],
-                // To lock it.
-                super::Dialect::Redshift => &["SELECT", "INSERT", "UPDATE"],
-            };
-            self.may(session, table, rights).await?;
-            return Ok(format!("{table} is there, and may be read and written"));
-        }
-        let may = self.may_create(session, table).await.map_err(said)?;
-        let create = self.ledger.create();
-        if may {
-            Ok(format!("{table} will be made"))
-        } else {
-            Err(format!("run this as an owner: {create};"))
-        }
-    }
-
-    async fn probe_table(
-        &self,
-        session: &Session,
-        making: &columns::Making,
-        merges: bool,
-    ) -> Result<String, String> {
-        let said = |error: SqlError| error.failure(self, "").message;
-        let table = &self.table;
-        let columns = columns::read(session, table, self.access.dialect).await.map_err(said)?;
-        if columns.is_empty() {
-            if !making.create {
-                return Err(format!("{table} is not there: create it, or set auto_create: true"));
-            }
-            if !self.may_create(session, table).await.map_err(said)? {
-                let schema = super::names::identifier(&table.schema);
-                let user = super::names::identifier(&self.access.user);
-                return Err(format!(
-                    "{table} is not there and may not be made: CREATE SCHEMA IF NOT EXISTS {schema}; \
-                     GRANT USAGE, CREATE ON SCHEMA {schema} TO {user};"
-                ));
-            }
-            return Ok(format!("{table} will be made"));
-        }
-        let rights: &[&str] = if merges { &["SELECT", "INSERT", "DELETE"] } else { &["INSERT"] };
-        self.may(session, table, rights).await?;
-        Ok(format!("{table} has {} columns, and may be written", columns.len()))
-    }
-
-    async fn may_create(&self, session: &Session, table: &TableName) -> Result<bool, SqlError> {
-        let dialect = self.access.dialect;
-        let schema = super::names::literal(&table.schema, dialect);
-        let query = format!(
-            "SELECT has_schema_privilege(nspname, 'CREATE') FROM pg_namespace WHERE nspname = {schema}"
-        );
-        Ok(is_true(&session.rows(&query).await?))
-    }
-
-    async fn may(&self, session: &Session, table: &TableName, rights: &[&str]) -> Result<(), String> {
-        for right in rights {
-            let name = super::names::literal(&table.to_string(), self.access.dialect);
-            let query = format!("SELECT has_table_privilege({name}, '{right}')");
-            let rows = session.rows(&query).await.map_err(|error| error.failure(self, "").message)?;
-            if !is_true(&rows) {
-                let user = super::names::identifier(&self.access.user);
-                return Err(format!("GRANT {} ON {table} TO {user};", rights.join(", ")));
-            }
-        }
-        Ok(())
-    }
-}
-
-fn is_true(rows: &[super::session::Row]) -> bool {
-    rows.first().and_then(|row| row.first()).is_some_and(|value| value.as_deref() == Some("t"))
 }
 
 impl Transaction<'_> {
@@ -261,14 +242,14 @@ impl Transaction<'_> {
     /// # Errors
     /// Whether it is done may be unknown.
     pub(crate) async fn commit(mut self) -> Result<(), SqlError> {
-        self.session.run("COMMIT").await?;
+        self.session.commit().await?;
         *self.slot = Some(self.session);
         Ok(())
     }
 
     /// Undoes it, and keeps the connection if that works.
     pub(crate) async fn roll_back(mut self) {
-        if self.session.run("ROLLBACK").await.is_ok() {
+        if self.session.roll_back().await.is_ok() {
             *self.slot = Some(self.session);
         }
     }
@@ -276,12 +257,16 @@ impl Transaction<'_> {
 
 impl fmt::Display for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = match self.access.dialect {
-            super::Dialect::Postgres => "postgres",
-            super::Dialect::Redshift => "redshift",
-        };
-        let Access { host, port, database, .. } = &self.access;
-        write!(f, "{scheme}://{host}:{port}/{database} {}", self.table)
+        match &self.reach {
+            Reach::Wire(Access { dialect, host, port, database, .. }) => {
+                let scheme = match dialect {
+                    Dialect::Postgres => "postgres",
+                    Dialect::Redshift => "redshift",
+                };
+                write!(f, "{scheme}://{host}:{port}/{database} {}", self.table)
+            }
+            Reach::Api(api) => write!(f, "{api} {}", self.table),
+        }
     }
 }
 

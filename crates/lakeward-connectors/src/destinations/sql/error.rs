@@ -14,6 +14,8 @@ pub(crate) enum SqlError {
     /// There is no connection any more, or no answer in time; what the text
     /// says is for people.
     Lost(String),
+    /// Nobody answered what became of it: it may have been done.
+    Unknown(String),
     /// There never was a connection: the settings are wrong.
     Unusable(String),
 }
@@ -161,6 +163,7 @@ impl SqlError {
                 Failure::new(kind, format!("{place}: {}{hint}", said.for_person()))
             }
             Self::Lost(what) => Failure::new(FailureKind::NotDone, format!("{place}: {what}")),
+            Self::Unknown(what) => Failure::new(FailureKind::Unknown, format!("{place}: {what}")),
             Self::Unusable(what) => Failure::new(FailureKind::Refused, format!("{place}: {what}")),
         }
     }
@@ -181,8 +184,21 @@ impl SqlError {
     pub(crate) fn said(&self) -> Option<&Said> {
         match self {
             Self::Server(said) => Some(said),
-            Self::Lost(_) | Self::Unusable(_) => None,
+            Self::Lost(_) | Self::Unknown(_) | Self::Unusable(_) => None,
         }
+    }
+
+    /// What a person can do about an error of the first statement by the Data
+    /// API.
+    pub(crate) fn of_the_data_api(&self, place: &dyn fmt::Display) -> Failure {
+        let hint = match self.said().map(|said| said.code.as_str()) {
+            Some("28P01" | "28000") => {
+                "see data_api.secret_arn and data_api.db_user, and whether the user is in the database"
+            }
+            Some("3D000") => "create the database, or see `database`",
+            _ => "",
+        };
+        self.failure(place, hint)
     }
 
     /// What a person can do about an error of connecting.
@@ -207,7 +223,7 @@ impl fmt::Display for SqlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Server(said) => f.write_str(&said.for_person()),
-            Self::Lost(what) | Self::Unusable(what) => f.write_str(what),
+            Self::Lost(what) | Self::Unknown(what) | Self::Unusable(what) => f.write_str(what),
         }
     }
 }

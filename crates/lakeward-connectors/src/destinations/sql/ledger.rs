@@ -71,9 +71,8 @@ impl Ledger {
         Ok(!session.rows(&query).await?.is_empty())
     }
 
-    /// Writes the row of a batch; false if it was there. On PostgreSQL it waits
-    /// for another transaction that is just writing it; on Redshift the caller
-    /// holds the table's lock and has asked before.
+    /// Writes the row of a batch; false if it was there: it waits for another
+    /// transaction that is just writing it (PostgreSQL).
     pub(crate) async fn enter(
         &self,
         session: &Session,
@@ -82,16 +81,21 @@ impl Ledger {
         rows: u64,
         files: usize,
     ) -> Result<bool, SqlError> {
+        Ok(session.run(&self.entry(batch, target, rows, files)).await? > 0)
+    }
+
+    /// The statement that writes the row of a batch. On Redshift the caller
+    /// holds the table's lock and has asked before.
+    pub(crate) fn entry(&self, batch: BatchId, target: &str, rows: u64, files: usize) -> String {
         let conflict = match self.dialect {
             Dialect::Postgres => " ON CONFLICT (batch) DO NOTHING",
             Dialect::Redshift => "",
         };
-        let statement = format!(
+        format!(
             "INSERT INTO {} (batch, target, rows, files) VALUES ('{batch}', {}, {rows}, {files}){conflict}",
             self.table,
             literal(target, self.dialect),
-        );
-        Ok(session.run(&statement).await? > 0)
+        )
     }
 
     /// Rows of each of these batches; 0 for one that is not in the table.

@@ -8,14 +8,17 @@
 pub(crate) mod columns;
 mod config;
 pub(crate) mod connection;
+pub(crate) mod data_api;
 pub(crate) mod error;
 pub(crate) mod ledger;
 pub(crate) mod lines;
 pub(crate) mod merge;
 pub(crate) mod names;
+mod probe;
 pub(crate) mod session;
 mod tls;
 pub(crate) mod unfit;
+mod wire;
 
 pub(crate) use config::{Access, resolve, table};
 pub use config::{FileNeeds, MergeConfig, SqlConfigError, Tls};
