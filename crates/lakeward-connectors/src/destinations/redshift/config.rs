@@ -485,14 +485,14 @@ mod tests {
         check(|_, a| a.workgroup = Some(String::new()), Some("data_api.workgroup"));
         check(|_, a| a.db_user = Some("u".into()), Some("data_api.db_user"));
         check(|_, a| a.secret_arn = Some("arn:aws:secretsmanager:x".into()), None);
-        check(|_, a| a.region = Some("eu west".into()), Some("data_api"));
-        check(|_, a| a.access_key_id = Some("A".into()), Some("data_api"));
+        check(|_, a| a.aws.region = Some("eu west".into()), Some("data_api"));
+        check(|_, a| a.aws.access_key_id = Some("A".into()), Some("data_api"));
         check(|_, a| a.timeout = Duration::ZERO, Some("data_api.timeout"));
         check(
             |c, _| {
                 c.iam_role = None;
-                c.staging.access_key_id = Some("a".into());
-                c.staging.secret_access_key = Some(Secret::new("s"));
+                c.staging.aws.access_key_id = Some("a".into());
+                c.staging.aws.secret_access_key = Some(Secret::new("s"));
             },
             Some("iam_role"),
         );
