@@ -3,6 +3,7 @@
 import os
 import pathlib
 import sys
+import uuid
 
 import boto3
 import botocore.config
@@ -10,6 +11,8 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
+import postgres_server  # noqa: E402
+import redshift_server  # noqa: E402
 import servers  # noqa: E402
 import service  # noqa: E402
 
@@ -37,6 +40,26 @@ def s3():
     server = GivenS3() if "LAKEWARD_TEST_S3" in os.environ else servers.SeaweedFS()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def pg():
+    server = postgres_server.Postgres()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def redshift(s3):
+    server = redshift_server.Redshift(s3)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def table():
+    """The name of a table of the test's own."""
+    return f"t_{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture

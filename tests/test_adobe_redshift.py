@@ -8,19 +8,10 @@ import time
 import pytest
 import yaml
 
+from postgres_server import programs
 from test_adobe import configure, event_values, sent, simulate, utc, wait
 
-servers = pytest.importorskip("redshift_server")
-postgres = pytest.importorskip("postgres_server")
-
-pytestmark = pytest.mark.skipif(postgres.programs() is None, reason="there is no PostgreSQL on this machine")
-
-
-@pytest.fixture(scope="module")
-def redshift(s3):
-    server = servers.Redshift(s3)
-    yield server
-    server.stop()
+pytestmark = pytest.mark.skipif(programs() is None, reason="there is no PostgreSQL on this machine")
 
 
 def into_the_table(running, folder, redshift, table):
