@@ -139,6 +139,14 @@ class Service:
                 raise AssertionError(f"still pending after {timeout} s: {pipelines}\n{self.log_tail()}")
             time.sleep(0.05)
 
+    def wait_until_halted(self, timeout=60):
+        """Until the one pipeline there is has halted; gives its state, which says why."""
+        def halted():
+            [pipeline] = self.pipelines()
+            return pipeline["state"] if pipeline["state"]["state"] == "halted" else None
+
+        return wait_until(halted, self.log_tail, timeout)
+
     def audit(self):
         done = lakeward("audit", *self.where, "--json", check=False)
         assert done.returncode == 0, f"the audit says {done.returncode}:\n{done.stdout}{done.stderr}"

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from postgres_server import programs
-from test_adobe import configure, event_values, sent, simulate, utc, wait
+from service import wait_until
+from test_adobe import configure, event_values, sent, simulate, utc
 
 pytestmark = pytest.mark.skipif(programs() is None, reason="there is no PostgreSQL on this machine")
 
@@ -51,8 +52,8 @@ def test_every_hit_is_in_the_table_once(tmp_path, redshift):
                 running.kill()
                 kills += 1
                 running.start()
-            wait("all hits sent", lambda: livestream.state()["all_sent"])
-            wait("all hits in the table", lambda: sent(livestream) <= set(ids(redshift, table)), 90)
+            wait_until(lambda: livestream.state()["all_sent"], "all hits sent")
+            wait_until(lambda: sent(livestream) <= set(ids(redshift, table)), "all hits in the table", 90)
             state = livestream.state()
             assert running.terminate() == 0
         finally:

@@ -84,7 +84,7 @@ def test_a_quiet_site_is_not_held_back(redshift, tmp_path, table):
     destination = redshift.destination(table, table, copy={"rows_per_file": 1000})
     with events_into(tmp_path, destination, {"age": "300ms", "records": 10_000}) as running:
         send(running, [{"n": 1}])
-        wait_until(lambda: any(table in copied[0] for copied in redshift.copies), 20)
+        wait_until(lambda: any(table in copied[0] for copied in redshift.copies), timeout=20)
         running.wait_until_delivered()
     assert redshift.rows(f"SELECT n FROM {table}") == [(1,)]
 
