@@ -22,6 +22,11 @@ def pytest_sessionstart(session):
         pytest.exit(f"{service.PROGRAM} is missing: cargo build --release", returncode=2)
 
 
+def pytest_collection_modifyitems(items):
+    """The file that takes longest goes first: of several workers none works long after the others."""
+    items.sort(key=lambda item: item.path.name != "test_system_b_kinesis.py")
+
+
 class GivenS3(servers.SeaweedFS):
     """The server that `cargo xtask test` started."""
 

@@ -56,13 +56,13 @@ def test_every_hit_is_in_the_lake_once_whatever_happens(tmp_path):
     seed = random.randrange(10**6)
     print("seed", seed)
     draw = random.Random(seed)
-    arguments = ["--seed", seed, "--rate", 300, "--hits", 7500, "--repeats", "8s", "--token-life", "3s"]
+    arguments = ["--seed", seed, "--rate", 500, "--hits", 7500, "--repeats", "5s", "--token-life", "2s"]
     with simulate(*arguments, "--redirect", "--misbehave", "all") as livestream:
         running = configure(tmp_path, livestream).start()
         try:
             kills = 0
             while livestream.state()["made"] < 7500:
-                time.sleep(draw.uniform(0.5, 4.0))
+                time.sleep(draw.uniform(0.3, 2.4))
                 # kill −9 while a page is read, appended, planned, delivered.
                 running.kill()
                 kills += 1
@@ -92,7 +92,7 @@ def test_every_hit_is_in_the_lake_once_whatever_happens(tmp_path):
 
 
 def test_several_connections_share_the_visitors(tmp_path):
-    with simulate("--rate", 500, "--hits", 4000, "--repeats", "2s") as livestream:
+    with simulate("--rate", 1000, "--hits", 4000, "--repeats", "2s") as livestream:
         with configure(tmp_path, livestream, max_connections=4, connections=3) as running:
             service.wait_until(lambda: len(livestream.state()["connections"]) == 3, "three connections")
             livestream.tell("cut")

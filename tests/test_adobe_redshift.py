@@ -42,13 +42,13 @@ def test_every_hit_is_in_the_table_once(tmp_path, redshift):
     print("seed", seed)
     draw = random.Random(seed)
     table = f"hits_{seed}"
-    arguments = ["--seed", seed, "--rate", 200, "--hits", 4000, "--repeats", "8s", "--token-life", "3s", "--redirect"]
+    arguments = ["--seed", seed, "--rate", 400, "--hits", 4000, "--repeats", "4s", "--token-life", "2s", "--redirect"]
     with simulate(*arguments, "--misbehave", "disconnect,cut,revoked,unavailable") as livestream:
         running = into_the_table(configure(tmp_path, livestream, "csv"), tmp_path, redshift, table).start()
         try:
             kills = 0
             while livestream.state()["made"] < 4000:
-                time.sleep(draw.uniform(1.0, 5.0))
+                time.sleep(draw.uniform(0.5, 2.5))
                 running.kill()
                 kills += 1
                 running.start()

@@ -53,7 +53,7 @@ def test_a_month_with_every_misbehaviour_and_a_hundred_kills(tmp_path):
                          "--misbehave", "all")
     with upstream as amplitude:
         # Small windows: many requests, so that kills meet everything that can go wrong.
-        settings = source(amplitude, window=2, parallel=2, **{"from": hour(first)})
+        settings = source(amplitude, window=2, parallel=4, **{"from": hour(first)})
         served = Service.run(config(tmp_path, [parquet(tmp_path)], sources=[settings]))
         for _ in range(KILLS):
             served.start()

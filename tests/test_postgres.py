@@ -181,7 +181,10 @@ def test_what_is_refused_goes_on_once_it_is_mended(pg, tmp_path, table):
         send(running, [{"n": 1, "x": 2}])
         wait_until(lambda: 'ADD COLUMN "x" bigint' in running.log_tail())
         pg.run(f"ALTER TABLE {table} ADD x bigint, ADD _rescued jsonb")
-        wait_until(lambda: "GRANT SELECT, INSERT, DELETE" in running.log_tail(), timeout=60)
+        # It is tried again at a start, and every 15 s.
+        running.kill()
+        running.start()
+        wait_until(lambda: "GRANT SELECT, INSERT, DELETE" in running.log_tail())
         pg.run(f"GRANT ALL ON {table} TO loader")
         running.wait_until_delivered(90)
     assert pg.rows(f"SELECT n, x FROM {table}") == [(1, 2)]
