@@ -52,6 +52,18 @@ def sent(livestream):
     return {(hit["hitIdHigh"], hit["hitIdLow"]) for hit in livestream.oracle()}
 
 
+def kill_until_all_is_sent(running, livestream, hits, draw):
+    """kill −9 while a page is read, appended, planned, delivered; how often."""
+    kills = 0
+    while livestream.state()["made"] < hits:
+        time.sleep(draw.uniform(0.3, 2.4))
+        running.kill()
+        kills += 1
+        running.start()
+    service.wait_until(lambda: livestream.state()["all_sent"], "all hits sent")
+    return kills
+
+
 def test_every_hit_is_in_the_lake_once_whatever_happens(tmp_path):
     seed = random.randrange(10**6)
     print("seed", seed)
@@ -60,14 +72,7 @@ def test_every_hit_is_in_the_lake_once_whatever_happens(tmp_path):
     with simulate(*arguments, "--redirect", "--misbehave", "all") as livestream:
         running = configure(tmp_path, livestream).start()
         try:
-            kills = 0
-            while livestream.state()["made"] < 7500:
-                time.sleep(draw.uniform(0.3, 2.4))
-                # kill −9 while a page is read, appended, planned, delivered.
-                running.kill()
-                kills += 1
-                running.start()
-            service.wait_until(lambda: livestream.state()["all_sent"], "all hits sent")
+            kills = kill_until_all_is_sent(running, livestream, 7500, draw)
             service.wait_until(lambda: sent(livestream) <= set(ids(tmp_path)), "all hits in the lake", 90)
             state = livestream.state()
             assert running.terminate() == 0

@@ -3,14 +3,13 @@ Every hit that Adobe sent is there once, whatever is cut, refused or killed."""
 
 import json
 import random
-import time
 
 import pytest
 import yaml
 
 from postgres_server import programs
 from service import wait_until
-from test_adobe import configure, event_values, sent, simulate, utc
+from test_adobe import configure, event_values, kill_until_all_is_sent, sent, simulate, utc
 
 pytestmark = pytest.mark.skipif(programs() is None, reason="there is no PostgreSQL on this machine")
 
@@ -46,13 +45,7 @@ def test_every_hit_is_in_the_table_once(tmp_path, redshift):
     with simulate(*arguments, "--misbehave", "disconnect,cut,revoked,unavailable") as livestream:
         running = into_the_table(configure(tmp_path, livestream, "csv"), tmp_path, redshift, table).start()
         try:
-            kills = 0
-            while livestream.state()["made"] < 4000:
-                time.sleep(draw.uniform(0.5, 2.5))
-                running.kill()
-                kills += 1
-                running.start()
-            wait_until(lambda: livestream.state()["all_sent"], "all hits sent")
+            kills = kill_until_all_is_sent(running, livestream, 4000, draw)
             wait_until(lambda: sent(livestream) <= set(ids(redshift, table)), "all hits in the table", 90)
             state = livestream.state()
             assert running.terminate() == 0
