@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 import sys
 import uuid
 
@@ -18,6 +19,8 @@ import service  # noqa: E402
 
 
 def pytest_sessionstart(session):
+    # As Ctrl-C does, it ends the servers too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if not service.PROGRAM.exists():
         pytest.exit(f"{service.PROGRAM} is missing: cargo build --release", returncode=2)
 

@@ -1,11 +1,13 @@
 """Stopping, starting and holding the state directory."""
 
 import json
+import os
+import subprocess
 import time
 
 import lake
 from faultproxy import FaultProxy
-from service import ROOT, Service, config, http, lakeward, pipeline, s3_destination, wait_until
+from service import PROGRAM, ROOT, Service, config, http, lakeward, pipeline, s3_destination, wait_until
 
 
 def numbered(first, count):
@@ -110,3 +112,12 @@ def listens(service):
         return http("GET", service.url + "/healthz", timeout=2)[0] == 200
     except OSError:
         return False
+
+
+def test_nobody_reads_the_output_to_its_end():
+    """As behind `| head`: it ends as a shell expects of what SIGPIPE ends, and says nothing."""
+    read, write = os.pipe()
+    os.close(read)
+    ended = subprocess.run([PROGRAM, "schema"], stdout=write, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (141, "")

@@ -14,6 +14,8 @@ from xapi_data import EXPECTED_RAW, KIND_COLUMNS, RAW_COLUMNS, STATEMENTS, asser
 
 # How many statements come live and once more by a backfill.
 MANY = int(os.environ.get("LAKEWARD_XAPI_STATEMENTS", "6000"))
+# Seconds for all of them to be taken or delivered.
+PATIENCE = 240 + MANY // 500
 TABLES = ["raw_events", *(f"{kind}_events" for kind in KIND_COLUMNS)]
 
 
@@ -183,12 +185,12 @@ def test_many_live_and_the_same_range_backfilled(tmp_path, server, database):
                 service.start()
         for number, some in enumerate(objects):
             put_in_folder(tmp_path, some, f"section/145/video/2025-05-21T13-50-00.{number:06}Z_{number:04X}.jsonl")
-        wait_until(lambda: service.pipelines()[0]["received"] >= len(lines) * 3 // 2, timeout=240)
+        wait_until(lambda: service.pipelines()[0]["received"] >= len(lines) * 3 // 2, timeout=PATIENCE)
         service.kill()
         service.start()
         lakeward("pull", "torus", "--force", "--where", "section_id=145", "--from", "2025-05-21", "--to", "2025-05-22",
-                 "-c", path, cwd=tmp_path, timeout=600)
-        service.wait_until_delivered(300)
+                 "-c", path, cwd=tmp_path, timeout=PATIENCE)
+        service.wait_until_delivered(PATIENCE)
         assert_balanced(service)
     assert counts(server, database, "raw_events").split() == [str(MANY)] * 2
     expected = {event_hash(line) for line in lines}

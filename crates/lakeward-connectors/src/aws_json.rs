@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use lakeward_model::clock::{Clock, SystemClock};
-use lakeward_model::{Failure, FailureKind};
+use lakeward_model::{Failure, FailureKind, innermost};
 use reqwest::{Client, Response, Url, redirect};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -265,14 +265,6 @@ async fn read(mut answer: Response, limit: usize) -> Result<Option<Bytes>, reqwe
         body.extend_from_slice(&chunk);
     }
     Ok(Some(body.freeze()))
-}
-
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    short(&innermost.to_string())
 }
 
 /// At most 1,000 characters of a text, without control characters.

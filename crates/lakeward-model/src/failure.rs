@@ -54,6 +54,17 @@ impl Failure {
     }
 }
 
+/// What the innermost cause of an error says, at most 500 characters: clients
+/// put every layer into their own texts, and addresses with them.
+#[must_use]
+pub fn innermost(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string().chars().filter(|c| !c.is_control()).take(500).collect()
+}
+
 /// A row of a batch that a table will never take as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnfitRow {

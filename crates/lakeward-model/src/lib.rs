@@ -30,7 +30,7 @@ pub use batch::{
     Batch, BatchId, ContentEncoding, DataFile, DeliveredFile, Format, LakePath, LakePathError, Receipt, Role,
 };
 pub use catalog::{Catalog, CatalogAnswer, Partition, Registered, Registration};
-pub use failure::{Failure, FailureKind, UnfitRow};
+pub use failure::{Failure, FailureKind, UnfitRow, innermost};
 pub use function::{FUNCTION_BYTES_MAX, Function, InvokeFailure, InvokeFailureKind};
 pub use position::{Offset, Span, StreamName, StreamNameError, Timestamp};
 pub use record::{Cursor, Keys, Origin, RecordBlock, Records, RequestKey};

@@ -33,6 +33,8 @@ pub(crate) enum Code {
     NothingYet,
     /// Ended by SIGINT, at a clean place.
     Interrupted,
+    /// Nobody reads standard output any more, as behind `| head`.
+    Unread,
     /// Ended by SIGTERM, at a clean place.
     Terminated,
 }
@@ -70,6 +72,7 @@ impl Code {
             Self::NothingYet => 99,
             // As a shell says of what a signal ended.
             Self::Interrupted => 130,
+            Self::Unread => 141,
             Self::Terminated => 143,
         }
     }

@@ -1,6 +1,7 @@
 //! What people see: tables and progress bars on a terminal, JSON for machines.
 
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -11,6 +12,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+use crate::exit::{Code, code_of, coded};
 
 /// Where results go, and in which form.
 #[derive(Debug, Clone, Copy)]
@@ -35,14 +38,17 @@ impl Output {
 
     /// Prints one line of JSON.
     pub(crate) fn json(&self, value: &impl Serialize) -> anyhow::Result<()> {
-        println!("{}", serde_json::to_string(value)?);
-        Ok(())
+        print(serde_json::to_string(value)?)
     }
 
-    /// Prints a line for people.
+    /// Prints a line for people. Whether they read it changes nothing of what
+    /// the command does.
     pub(crate) fn say(&self, line: impl AsRef<str>) {
-        if !self.json {
-            println!("{}", line.as_ref());
+        if !self.json
+            && let Err(error) = print(line.as_ref())
+            && code_of(&error) != Code::Unread
+        {
+            eprintln!("lakeward: {error}");
         }
     }
 
@@ -71,6 +77,17 @@ impl Output {
         bar.enable_steady_tick(Duration::from_millis(100));
         bar
     }
+}
+
+/// Prints a line of the result.
+///
+/// # Errors
+/// It cannot be written; with [`Code::Unread`] if nobody reads any more.
+pub(crate) fn print(line: impl Display) -> anyhow::Result<()> {
+    writeln!(std::io::stdout(), "{line}").map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => coded(Code::Unread, "nobody reads standard output"),
+        _ => anyhow::Error::new(error).context("cannot write to standard output"),
+    })
 }
 
 /// A table whose first column is text and whose others are numbers.
@@ -180,11 +197,11 @@ pub(crate) fn log(to: &LogTo, filter: Option<&str>, default: &str, json: bool) -
 
 /// Says why a command failed.
 pub(crate) fn print_error(error: &anyhow::Error, json: bool) {
-    if json {
-        println!("{}", serde_json::json!({ "ok": false, "error": format!("{error:#}") }));
-    } else {
-        eprintln!("lakeward: {error:#}");
+    let line = serde_json::json!({ "ok": false, "error": format!("{error:#}") });
+    if code_of(error) == Code::Unread || json && print(line).is_ok() {
+        return;
     }
+    eprintln!("lakeward: {error:#}");
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use lakeward_model::{FUNCTION_BYTES_MAX, Function, InvokeFailure, InvokeFailureKind, Secret};
+use lakeward_model::{FUNCTION_BYTES_MAX, Function, InvokeFailure, InvokeFailureKind, Secret, innermost};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Client, Response, Url, redirect};
 
@@ -171,14 +171,6 @@ pub(super) fn unavailable(name: &str, error: reqwest::Error) -> InvokeFailure {
         format!("{name} cannot be reached: {}", innermost(&error))
     };
     InvokeFailure::new(InvokeFailureKind::Unavailable, "Lambda.ServiceUnavailable", message)
-}
-
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    failures::short(&innermost.to_string())
 }
 
 #[cfg(test)]

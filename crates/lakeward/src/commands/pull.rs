@@ -16,7 +16,7 @@ use crate::sliced::follow::Ending;
 use crate::sliced::range::{NameArguments, RangeArguments};
 use crate::sliced::summary;
 use crate::sliced::take::{Expected, Status, Take, Taken, verdict};
-use crate::terminal::{LogTo, Output, bytes, count, plural, seconds};
+use crate::terminal::{LogTo, Output, bytes, count, plural, print, seconds};
 
 /// Slices with trouble that are told one by one.
 const TROUBLES_TOLD: usize = 10;
@@ -215,7 +215,7 @@ impl TellArguments {
     fn tell(&self, summary: &serde_json::Value, went_well: bool, out: &Output) -> anyhow::Result<()> {
         self.store(summary)?;
         if self.kestra {
-            println!("{}", summary::for_kestra(summary));
+            print(summary::for_kestra(summary))?;
         }
         let for_machines = out.is_json() || !out.is_terminal();
         if for_machines && !(self.quiet && went_well && !out.is_json()) {

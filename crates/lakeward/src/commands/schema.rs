@@ -48,7 +48,7 @@ enum What {
 impl Schema {
     pub(crate) async fn run(self, out: &Output) -> anyhow::Result<Code> {
         match self.what {
-            None => println!("{}", serde_json::to_string_pretty(&config::schema())?),
+            None => terminal::print(serde_json::to_string_pretty(&config::schema())?)?,
             Some(What::Show { pipeline, version, target }) => {
                 let versions = versions(&target, &pipeline).await?;
                 let schema = pick(&pipeline, &versions, version)?;

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::exit::{Code, coded};
 use crate::preview::preview;
 use crate::remote::Remote;
-use crate::terminal::Output;
+use crate::terminal::{Output, print};
 use crate::wiring;
 
 /// Print the newest records of a stream and follow it. Looks at the journal
@@ -124,7 +124,7 @@ fn print_records(page: &[StoredRecord], out: &Output) -> anyhow::Result<()> {
         if out.is_json() {
             out.json(record)?;
         } else {
-            out.say(format!("{} {}  {}", record.offset, record.received_at, record.text()));
+            print(format_args!("{} {}  {}", record.offset, record.received_at, record.text()))?;
         }
     }
     Ok(())
@@ -149,7 +149,7 @@ async fn print_rows(
     let preview = preview(&wiring::Functions::new(config), spec, blocks, now).await?;
     for row in &preview.rows {
         // Rows are JSON for people too.
-        println!("{row}");
+        print(row)?;
     }
     for line in &preview.quarantined {
         let offset = line.offset.map_or(String::from("?"), |offset| offset.to_string());

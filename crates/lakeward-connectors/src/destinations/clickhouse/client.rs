@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use lakeward_model::{FailureKind, Secret};
+use lakeward_model::{FailureKind, Secret, innermost};
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Response, Url, redirect};
 use serde::de::DeserializeOwned;
@@ -321,14 +321,6 @@ async fn read(mut answer: Response, limit: usize) -> Result<Bytes, Option<reqwes
         body.extend_from_slice(&chunk);
     }
     Ok(body.freeze())
-}
-
-pub(super) fn innermost(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }
 
 /// Whether an insert failed for a value in it.

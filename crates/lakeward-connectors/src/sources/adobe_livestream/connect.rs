@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use lakeward_model::{Failure, FailureKind, Secret};
+use lakeward_model::{Failure, FailureKind, Secret, innermost};
 use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, HeaderValue, LOCATION};
 use reqwest::{Client, Response, Url, redirect};
 use tokio::time::timeout;
@@ -56,7 +56,7 @@ impl Connector {
             .connect_timeout(CONNECT_TIMEOUT.min(config.read_timeout))
             .redirect(redirect::Policy::none())
             .build()
-            .map_err(|error| wrong("endpoint", &format!("no HTTP client: {}", reply::innermost(&error))))?;
+            .map_err(|error| wrong("endpoint", &format!("no HTTP client: {}", innermost(&error))))?;
         let tokens = Tokens::open(config, client.clone(), folder)?;
         Ok(Self { config: config.clone(), client, tokens })
     }
@@ -118,7 +118,7 @@ impl Connector {
         let response = match timeout(limit, request.send()).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
-                let why = reply::innermost(&error).replace(token.expose(), "…");
+                let why = innermost(&error).replace(token.expose(), "…");
                 return Err(Failure::new(FailureKind::Unknown, format!("{host} cannot be reached: {why}")));
             }
             Err(_) => {

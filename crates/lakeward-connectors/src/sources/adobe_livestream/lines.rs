@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lakeward_model::clock::{Clock, SystemClock};
-use lakeward_model::{Failure, FailureKind};
+use lakeward_model::{Failure, FailureKind, innermost};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
@@ -262,7 +262,7 @@ impl Lines {
                 self.ended(index, "Livestream closed the connection");
             }
             Event::Read(index, Err(error)) => {
-                self.ended(index, &format!("the connection broke: {}", super::reply::innermost(&error)));
+                self.ended(index, &format!("the connection broke: {}", innermost(&error)));
             }
         }
     }

@@ -69,14 +69,6 @@ pub(super) fn reason(body: &[u8], secrets: &[&Secret]) -> String {
     text.chars().filter(|c| !c.is_control() || *c == ' ').take(200).collect()
 }
 
-pub(super) fn innermost(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lakeward_model::clock::{Clock, SystemClock};
-use lakeward_model::{Failure, FailureKind, Secret, Timestamp};
+use lakeward_model::{Failure, FailureKind, Secret, Timestamp, innermost};
 use reqwest::{Client, Url};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
@@ -186,11 +186,7 @@ impl Tokens {
             .header("accept", "application/json")
             .body(body);
         let answer = request.send().await.map_err(|error| {
-            failures::not_done(format!(
-                "no token: {} cannot be reached: {}",
-                self.host(),
-                reply::innermost(&error)
-            ))
+            failures::not_done(format!("no token: {} cannot be reached: {}", self.host(), innermost(&error)))
         })?;
         let status = answer.status();
         let wait = reply::retry_after(answer.headers());

@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use lakeward_model::{Failure, FailureKind, Secret, Timestamp};
+use lakeward_model::{Failure, FailureKind, Secret, Timestamp, innermost};
 use reqwest::header::{HeaderMap, LOCATION};
 use reqwest::{Client, Response, Url, redirect};
 use tokio::fs::File;
@@ -216,14 +216,6 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
         }
     };
     Some(wait.min(RETRY_AFTER_MAX))
-}
-
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::time::Duration;
 
-use lakeward_model::{Failure, FailureKind};
+use lakeward_model::{Failure, FailureKind, innermost};
 use object_store::client::HttpErrorKind;
 
 use super::replies::Reply;
@@ -55,7 +55,7 @@ fn advised(
     let said = match (reply.status, tag(&text, "Message")) {
         (Some(status), Some(message)) => format!("{status} {code}: {message}"),
         (Some(status), None) => format!("the store answered {status}"),
-        (None, _) => cause(&error),
+        (None, _) => innermost(&error),
     };
     let advice = advice(reply.status, &code).map(|advice| format!(" ({advice})")).unwrap_or_default();
     let mut failure =
@@ -107,16 +107,6 @@ fn advice(status: Option<u16>, code: &str) -> Option<&'static str> {
 fn tag<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     let (_, rest) = text.split_once(&format!("<{name}>"))?;
     rest.split_once(&format!("</{name}>")).map(|(inside, _)| inside)
-}
-
-/// The innermost cause, which says most: object_store's own text has every
-/// layer in it.
-fn cause(error: &dyn StdError) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string().chars().take(500).collect()
 }
 
 fn find<'e, E: StdError + 'static>(error: &'e (dyn StdError + 'static)) -> Option<&'e E> {
