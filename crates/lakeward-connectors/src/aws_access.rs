@@ -2,32 +2,43 @@
 
 use lakeward_model::Secret;
 use reqwest::Url;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::aws_credentials::{AwsCredentials, Identity};
 
-/// What a connector's configuration says of a service. The settings have the
-/// names of its fields everywhere; nothing given means AWS's own defaults.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct AwsAccess {
+/// Where a service of AWS is, and as whom it is asked. Its keys stand among
+/// those of the connector; none of them means AWS's own defaults.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct AwsAccess {
     /// The service's address, if it is not AWS: `https://host:port`. Default:
     /// `AWS_ENDPOINT_URL_<SERVICE>` or `AWS_ENDPOINT_URL`, else AWS's for the
     /// region.
-    pub(crate) endpoint: Option<String>,
-    /// Whether a plain `http://` endpoint may be another machine.
-    pub(crate) allow_http: bool,
-    /// Default: `AWS_REGION` or `AWS_DEFAULT_REGION`, else `us-east-1`.
-    pub(crate) region: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Whether a plain `http://` address may be another machine.
+    pub allow_http: bool,
+    /// The region. Default: the one in an ARN that is given, else `AWS_REGION`
+    /// or `AWS_DEFAULT_REGION`, else `us-east-1`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
     /// A profile of the AWS configuration files.
-    pub(crate) profile: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
     /// A role to assume with the credentials found.
-    pub(crate) role_arn: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role_arn: Option<String>,
     /// An access key. Default: AWS's usual places (environment, profile, web
     /// identity, container, instance).
-    pub(crate) access_key_id: Option<String>,
-    /// Its secret.
-    pub(crate) secret_access_key: Option<Secret>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_key_id: Option<String>,
+    /// Its secret; better as `${ENV}` than in the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_access_key: Option<Secret>,
     /// The session token of a temporary access key.
-    pub(crate) session_token: Option<Secret>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_token: Option<Secret>,
 }
 
 /// A setting that cannot be used; the text says what to change.

@@ -9,3 +9,5 @@ pub mod catalogs;
 pub mod destinations;
 pub mod functions;
 pub mod sources;
+
+pub use aws_access::AwsAccess;

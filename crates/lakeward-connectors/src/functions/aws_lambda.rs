@@ -38,8 +38,9 @@ pub(super) struct Lambda {
 
 impl Lambda {
     pub(super) fn open(config: &FunctionConfig, function: &str) -> Result<Self, FunctionConfigError> {
-        let access = config.access();
-        let access = AwsAccess { region: access.region.clone().or_else(|| region_of(function)), ..access };
+        let access = &config.aws;
+        let access =
+            AwsAccess { region: access.region.clone().or_else(|| region_of(function)), ..access.clone() };
         let region = access.region();
         check_region(&region)?;
         let endpoint = access.endpoint_of("lambda").unwrap_or_else(|| address_of("lambda", &region));
@@ -199,7 +200,8 @@ mod tests {
         let arn = "arn:aws-cn:lambda:cn-north-1:123456789012:function:f";
         assert_eq!(region_of(arn).as_deref(), Some("cn-north-1"));
         assert_eq!(region_of("f:live"), None);
-        let config = FunctionConfig { endpoint: Some("http://localhost:1/".into()), ..Default::default() };
+        let aws = AwsAccess { endpoint: Some("http://localhost:1/".into()), ..AwsAccess::default() };
+        let config = FunctionConfig { aws, ..FunctionConfig::default() };
         let lambda = Lambda::open(&config, arn).expect("it opens");
         assert_eq!(
             lambda.url,

@@ -66,34 +66,10 @@ pub struct FunctionConfig {
     /// file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<Secret>,
-    /// HTTP and Lambda: whether a plain `http://` address may be another
-    /// machine.
-    pub allow_http: bool,
-
-    /// Lambda: the service's address, if it is not AWS: `https://host:port`.
-    /// Default: `AWS_ENDPOINT_URL_LAMBDA` or `AWS_ENDPOINT_URL`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub endpoint: Option<String>,
-    /// Lambda: the region. Default: the ARN's, else `AWS_REGION` or
-    /// `AWS_DEFAULT_REGION`, else `us-east-1`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub region: Option<String>,
-    /// Lambda: a profile of the AWS configuration files.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub profile: Option<String>,
-    /// Lambda: a role to assume with the credentials found.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub role_arn: Option<String>,
-    /// Lambda: an access key. Default: AWS's usual places (environment,
-    /// profile, web identity, container, instance).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub access_key_id: Option<String>,
-    /// Lambda: its secret; better as `${ENV}` than in the file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub secret_access_key: Option<Secret>,
-    /// Lambda: the session token of a temporary access key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub session_token: Option<Secret>,
+    /// Lambda: where it is, and as whom it is asked; the region is by default the
+    /// ARN's. HTTP: `allow_http` counts.
+    #[serde(flatten)]
+    pub aws: AwsAccess,
 }
 
 impl Default for FunctionConfig {
@@ -111,14 +87,7 @@ impl Default for FunctionConfig {
             keep_running: false,
             folder: None,
             token: None,
-            allow_http: false,
-            endpoint: None,
-            region: None,
-            profile: None,
-            role_arn: None,
-            access_key_id: None,
-            secret_access_key: None,
-            session_token: None,
+            aws: AwsAccess::default(),
         }
     }
 }
@@ -189,7 +158,8 @@ impl FunctionConfig {
     /// The same without tokens and secret keys, for what is stored.
     #[must_use]
     pub fn without_secrets(&self) -> Self {
-        Self { token: None, secret_access_key: None, session_token: None, ..self.clone() }
+        let aws = AwsAccess { secret_access_key: None, session_token: None, ..self.aws.clone() };
+        Self { token: None, aws, ..self.clone() }
     }
 
     /// Makes the command run in `folder`, or in what its own folder is from
@@ -228,36 +198,21 @@ impl FunctionConfig {
             ("keep_running", self.keep_running, command),
             ("folder", self.folder.is_some(), command),
             ("token", self.token.is_some(), matches!(way, Way::Http(_))),
-            ("allow_http", self.allow_http, !command),
-            ("endpoint", self.endpoint.is_some(), lambda),
-            ("region", self.region.is_some(), lambda),
-            ("profile", self.profile.is_some(), lambda),
-            ("role_arn", self.role_arn.is_some(), lambda),
-            ("access_key_id", self.access_key_id.is_some(), lambda),
-            ("secret_access_key", self.secret_access_key.is_some(), lambda),
-            ("session_token", self.session_token.is_some(), lambda),
+            ("allow_http", self.aws.allow_http, !command),
+            ("endpoint", self.aws.endpoint.is_some(), lambda),
+            ("region", self.aws.region.is_some(), lambda),
+            ("profile", self.aws.profile.is_some(), lambda),
+            ("role_arn", self.aws.role_arn.is_some(), lambda),
+            ("access_key_id", self.aws.access_key_id.is_some(), lambda),
+            ("secret_access_key", self.aws.secret_access_key.is_some(), lambda),
+            ("session_token", self.aws.session_token.is_some(), lambda),
         ] {
             if given && !fits {
                 return wrong(setting, "it does not go with where the function is");
             }
         }
-        let access = self.access();
-        access.check_key()?;
-        Ok(access.check_endpoint()?)
-    }
-
-    /// How Lambda is reached.
-    pub(super) fn access(&self) -> AwsAccess {
-        AwsAccess {
-            endpoint: self.endpoint.clone(),
-            allow_http: self.allow_http,
-            region: self.region.clone(),
-            profile: self.profile.clone(),
-            role_arn: self.role_arn.clone(),
-            access_key_id: self.access_key_id.clone(),
-            secret_access_key: self.secret_access_key.clone(),
-            session_token: self.session_token.clone(),
-        }
+        self.aws.check_key()?;
+        Ok(self.aws.check_endpoint()?)
     }
 
     pub(super) fn way(&self) -> Result<Way<'_>, FunctionConfigError> {
@@ -294,7 +249,7 @@ impl FunctionConfig {
         }
         match url.scheme() {
             "https" => Ok(url),
-            "http" if self.allow_http || is_loopback(&url) => Ok(url),
+            "http" if self.aws.allow_http || is_loopback(&url) => Ok(url),
             "http" => wrong("plain http to another machine: use https, or set allow_http: true"),
             _ => wrong("starts with https:// (or http://)"),
         }

@@ -8,6 +8,7 @@ use lakeward_model::{
 };
 use serde_json::{Value, json};
 
+use crate::aws_at;
 use crate::functions::server::{Answer, Server, reply};
 
 fn registration(from_the_start: bool) -> Registration {
@@ -71,14 +72,8 @@ async fn run_of(
     answers: impl IntoIterator<Item = Answer>,
 ) -> (Result<Registered, Failure>, Vec<(String, Value)>) {
     let server = Server::start(answers).await;
-    let config = GlueConfig {
-        database: "lake".into(),
-        endpoint: Some(server.address.clone()),
-        region: Some("eu-west-1".into()),
-        access_key_id: Some("AKID".into()),
-        secret_access_key: Some(lakeward_model::Secret::new("hush")),
-        ..GlueConfig::default()
-    };
+    let config =
+        GlueConfig { database: "lake".into(), aws: aws_at(&server.address), ..GlueConfig::default() };
     let glue = Glue::open(&config, "p").expect("it opens");
     assert_eq!(glue.to_string(), "glue lake.p");
     let outcome = glue.register(registration).await;

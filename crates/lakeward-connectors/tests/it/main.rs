@@ -10,3 +10,17 @@ mod local;
 mod objects;
 mod postgres;
 mod s3;
+
+use lakeward_connectors::AwsAccess;
+use lakeward_model::Secret;
+
+/// A service at this address that knows one key.
+fn aws_at(endpoint: &str) -> AwsAccess {
+    AwsAccess {
+        endpoint: Some(endpoint.into()),
+        region: Some("eu-west-1".into()),
+        access_key_id: Some("AKID".into()),
+        secret_access_key: Some(Secret::new("hush")),
+        ..AwsAccess::default()
+    }
+}

@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
+use lakeward_connectors::AwsAccess;
 use lakeward_connectors::destinations::lake::{Lake, LakeConfig, ServerSideEncryption};
 use lakeward_model::conformance::{Fault, Faulty, Lookup, Subject, destination_suite, sample_batch};
 use lakeward_model::{Destination, FailureKind, LakePath, Secret, ids};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+
+use crate::aws_at;
 
 /// The server's bucket, if there is one to test against.
 fn server() -> Option<LakeConfig> {
@@ -26,10 +29,13 @@ fn server() -> Option<LakeConfig> {
     };
     let bucket = variable("LAKEWARD_TEST_S3_BUCKET").expect("LAKEWARD_TEST_S3_BUCKET is set");
     Some(LakeConfig {
-        endpoint: Some(endpoint),
-        region: Some("us-east-1".into()),
-        access_key_id: variable("LAKEWARD_TEST_S3_ACCESS_KEY"),
-        secret_access_key: variable("LAKEWARD_TEST_S3_SECRET_KEY").map(Secret::new),
+        aws: AwsAccess {
+            endpoint: Some(endpoint),
+            region: Some("us-east-1".into()),
+            access_key_id: variable("LAKEWARD_TEST_S3_ACCESS_KEY"),
+            secret_access_key: variable("LAKEWARD_TEST_S3_SECRET_KEY").map(Secret::new),
+            ..AwsAccess::default()
+        },
         ..LakeConfig::at(format!("s3://{bucket}/"))
     })
 }
@@ -106,15 +112,17 @@ async fn listing_reading_and_probing_a_bucket() {
 #[tokio::test]
 async fn a_servers_refusals_say_what_to_check() {
     let Some(server) = server() else { return };
-    let check = async |config: LakeConfig, expect: &str| {
+    let check = async |aws: AwsAccess, expect: &str| {
+        let config = LakeConfig { aws, ..server.clone() };
         let failure = open(&config).deliver(&sample_batch(1, 2, 10)).await.expect_err("refused");
         assert_eq!(failure.kind, FailureKind::Refused, "{failure:?}");
         assert!(failure.message.contains(expect), "{failure}");
         assert!(!format!("{failure:?}").contains("wrong-secret"), "no secret is shown");
     };
-    check(LakeConfig { secret_access_key: Some(Secret::new("wrong-secret")), ..server.clone() }, "secret")
+    let known = server.aws.clone();
+    check(AwsAccess { secret_access_key: Some(Secret::new("wrong-secret")), ..known.clone() }, "secret")
         .await;
-    check(LakeConfig { access_key_id: Some("nobody".into()), ..server.clone() }, "access key").await;
+    check(AwsAccess { access_key_id: Some("nobody".into()), ..known }, "access key").await;
 }
 
 /// A server that gives these answers, the last of them for ever, and what it
@@ -139,9 +147,7 @@ async fn script(answers: &'static [&'static str]) -> (LakeConfig, Arc<Mutex<Vec<
         }
     });
     let config = LakeConfig {
-        endpoint: Some(format!("http://{address}")),
-        access_key_id: Some("a".into()),
-        secret_access_key: Some(Secret::new("b")),
+        aws: aws_at(&format!("http://{address}")),
         put_timeout: Duration::from_secs(1),
         ..LakeConfig::at("s3://bucket/prefix/")
     };
@@ -289,19 +295,16 @@ async fn a_server_that_is_not_there_has_done_nothing() {
     let free = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let endpoint = format!("http://{}", free.local_addr().expect("an address"));
     drop(free);
-    let config = LakeConfig { endpoint: Some(endpoint), ..answering(&[""]).await };
+    let config = LakeConfig { aws: aws_at(&endpoint), ..answering(&[""]).await };
     let failure = open(&config).deliver(&sample_batch(1, 1, 10)).await.expect_err("nobody listens");
     assert_eq!(failure.kind, FailureKind::NotDone, "{failure:?}");
 }
 
 #[tokio::test]
 async fn missing_credentials_are_refused() {
-    let config = LakeConfig {
-        access_key_id: None,
-        secret_access_key: None,
-        profile: Some("lakeward-has-no-such-profile".into()),
-        ..answering(&[""]).await
-    };
+    let mut config = answering(&[""]).await;
+    let profile = Some(String::from("lakeward-has-no-such-profile"));
+    config.aws = AwsAccess { profile, access_key_id: None, secret_access_key: None, ..config.aws };
     let failure = open(&config).deliver(&sample_batch(1, 1, 10)).await.expect_err("no credentials");
     assert_eq!(failure.kind, FailureKind::Refused, "{failure:?}");
     assert!(failure.message.contains("no usable AWS credentials"), "{failure}");

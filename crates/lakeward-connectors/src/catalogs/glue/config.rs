@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lakeward_model::{Secret, units};
+use lakeward_model::units;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -32,32 +32,9 @@ pub struct GlueConfig {
     /// [checkout, search] }`. A key without them must be given in every query
     /// (type `injected`).
     pub projection_values: BTreeMap<String, Vec<String>>,
-    /// Glue's address, if it is not AWS: `https://host:port`. Default:
-    /// `AWS_ENDPOINT_URL_GLUE` or `AWS_ENDPOINT_URL`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub endpoint: Option<String>,
-    /// Whether a plain `http://` endpoint may be another machine.
-    pub allow_http: bool,
-    /// The region. Default: `AWS_REGION` or `AWS_DEFAULT_REGION`, else
-    /// `us-east-1`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub region: Option<String>,
-    /// A profile of the AWS configuration files.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub profile: Option<String>,
-    /// A role to assume with the credentials found.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub role_arn: Option<String>,
-    /// An access key. Default: AWS's usual places (environment, profile, web
-    /// identity, container, instance).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub access_key_id: Option<String>,
-    /// Its secret; better as `${ENV}` than in the file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub secret_access_key: Option<Secret>,
-    /// The session token of a temporary access key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub session_token: Option<Secret>,
+    /// Where Glue is, and as whom it is asked.
+    #[serde(flatten)]
+    pub aws: AwsAccess,
     /// How long one call may take. Default `30s`.
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationText")]
@@ -73,14 +50,7 @@ impl Default for GlueConfig {
             projection: false,
             projection_from: String::from("2020-01-01"),
             projection_values: BTreeMap::new(),
-            endpoint: None,
-            allow_http: false,
-            region: None,
-            profile: None,
-            role_arn: None,
-            access_key_id: None,
-            secret_access_key: None,
-            session_token: None,
+            aws: AwsAccess::default(),
             timeout: Duration::from_secs(30),
         }
     }
@@ -123,28 +93,13 @@ impl GlueConfig {
         if self.timeout < Duration::from_secs(1) {
             return wrong("timeout", "at least 1s");
         }
-        self.access()
-            .check()
-            .map_err(|error| GlueConfigError { setting: error.setting, problem: error.problem })
+        self.aws.check().map_err(|error| GlueConfigError { setting: error.setting, problem: error.problem })
     }
 
     /// The table's name for a pipeline.
     #[must_use]
     pub fn table_for(&self, pipeline: &str) -> String {
         self.table.clone().unwrap_or_else(|| table_name(pipeline))
-    }
-
-    pub(super) fn access(&self) -> AwsAccess {
-        AwsAccess {
-            endpoint: self.endpoint.clone(),
-            allow_http: self.allow_http,
-            region: self.region.clone(),
-            profile: self.profile.clone(),
-            role_arn: self.role_arn.clone(),
-            access_key_id: self.access_key_id.clone(),
-            secret_access_key: self.secret_access_key.clone(),
-            session_token: self.session_token.clone(),
-        }
     }
 }
 
@@ -204,7 +159,7 @@ mod tests {
         check(|c| c.projection_from = "2024-1-1".into(), Some("projection_from"));
         check(|c| drop(c.projection_values.insert("a".into(), vec!["x".into()])), Some("projection_values"));
         check(|c| c.timeout = Duration::ZERO, Some("timeout"));
-        check(|c| c.endpoint = Some("http://moto:5000".into()), Some("endpoint"));
+        check(|c| c.aws.endpoint = Some("http://moto:5000".into()), Some("endpoint"));
     }
 
     #[test]

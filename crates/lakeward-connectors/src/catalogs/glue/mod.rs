@@ -69,7 +69,7 @@ impl Glue {
     /// The configuration cannot be used; nothing but a change of it helps.
     pub fn open(config: &GlueConfig, pipeline: &str) -> Result<Self, GlueConfigError> {
         config.check()?;
-        let aws = AwsJson::open(GLUE, &config.access(), config.timeout)
+        let aws = AwsJson::open(GLUE, &config.aws, config.timeout)
             .map_err(|error| GlueConfigError { setting: error.setting, problem: error.problem })?;
         let projection = config.projection.then(|| Projection {
             from: config.projection_from.clone(),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lakeward_model::{LakePath, Secret, units};
+use lakeward_model::{LakePath, units};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -16,31 +16,9 @@ pub struct LakeConfig {
     /// `s3://bucket/prefix/`, `file:///folder/`, or a folder's path (relative
     /// to the configuration file).
     pub url: String,
-    /// S3: the store's address, if it is not AWS: `https://host:port`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub endpoint: Option<String>,
-    /// S3: the region. Default: `AWS_REGION` or `AWS_DEFAULT_REGION`, else
-    /// `us-east-1`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub region: Option<String>,
-    /// S3: a profile of the AWS configuration files.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub profile: Option<String>,
-    /// S3: a role to assume with the credentials found.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub role_arn: Option<String>,
-    /// S3: an access key. Default: AWS's usual places (environment, profile,
-    /// web identity, container, instance).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub access_key_id: Option<String>,
-    /// S3: its secret; better as `${ENV}` than in the file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub secret_access_key: Option<Secret>,
-    /// S3: the session token of a temporary access key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub session_token: Option<Secret>,
-    /// S3: whether a plain `http://` endpoint may be another machine.
-    pub allow_http: bool,
+    /// S3: where the store is, and as whom it is asked.
+    #[serde(flatten)]
+    pub aws: AwsAccess,
     /// S3: whether the bucket is in the path (`https://host/bucket/…`) rather
     /// than in the host name. Default: true with an `endpoint`, else false.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,14 +41,7 @@ impl Default for LakeConfig {
     fn default() -> Self {
         Self {
             url: String::new(),
-            endpoint: None,
-            region: None,
-            profile: None,
-            role_arn: None,
-            access_key_id: None,
-            secret_access_key: None,
-            session_token: None,
-            allow_http: false,
+            aws: AwsAccess::default(),
             path_style: None,
             server_side_encryption: ServerSideEncryption::None,
             put_timeout: Duration::from_secs(60),
@@ -162,23 +133,8 @@ impl LakeConfig {
             return wrong("put_timeout", "at least 1s");
         }
         // Stores other than AWS have regions of any name.
-        let access = self.access();
-        access.check_key()?;
-        Ok(access.check_endpoint()?)
-    }
-
-    /// How the store is reached.
-    pub(crate) fn access(&self) -> AwsAccess {
-        AwsAccess {
-            endpoint: self.endpoint.clone(),
-            allow_http: self.allow_http,
-            region: self.region.clone(),
-            profile: self.profile.clone(),
-            role_arn: self.role_arn.clone(),
-            access_key_id: self.access_key_id.clone(),
-            secret_access_key: self.secret_access_key.clone(),
-            session_token: self.session_token.clone(),
-        }
+        self.aws.check_key()?;
+        Ok(self.aws.check_endpoint()?)
     }
 
     pub(super) fn location(&self) -> Result<Location, LakeConfigError> {
@@ -257,21 +213,21 @@ mod tests {
             );
         };
         check(|_| {}, None);
-        check(|c| c.endpoint = Some("http://127.0.0.1:8333".into()), None);
-        check(|c| c.endpoint = Some("http://[::1]:8333/".into()), None);
-        check(|c| c.endpoint = Some("http://localhost".into()), None);
-        check(|c| c.endpoint = Some("http://127.0.0.1.example.com".into()), Some("endpoint"));
-        check(|c| c.endpoint = Some("minio:9000".into()), Some("endpoint"));
-        check(|c| c.endpoint = Some("http://minio:9000".into()), Some("endpoint"));
+        check(|c| c.aws.endpoint = Some("http://127.0.0.1:8333".into()), None);
+        check(|c| c.aws.endpoint = Some("http://[::1]:8333/".into()), None);
+        check(|c| c.aws.endpoint = Some("http://localhost".into()), None);
+        check(|c| c.aws.endpoint = Some("http://127.0.0.1.example.com".into()), Some("endpoint"));
+        check(|c| c.aws.endpoint = Some("minio:9000".into()), Some("endpoint"));
+        check(|c| c.aws.endpoint = Some("http://minio:9000".into()), Some("endpoint"));
         check(
             |c| {
-                c.endpoint = Some("http://minio:9000".into());
-                c.allow_http = true;
+                c.aws.endpoint = Some("http://minio:9000".into());
+                c.aws.allow_http = true;
             },
             None,
         );
-        check(|c| c.region = Some("any_name".into()), None);
-        check(|c| c.access_key_id = Some("a".into()), Some("access_key_id"));
+        check(|c| c.aws.region = Some("any_name".into()), None);
+        check(|c| c.aws.access_key_id = Some("a".into()), Some("access_key_id"));
         check(|c| c.concurrency = 0, Some("concurrency"));
         check(|c| c.multipart_size = 1, Some("multipart_size"));
         check(|c| c.put_timeout = Duration::ZERO, Some("put_timeout"));

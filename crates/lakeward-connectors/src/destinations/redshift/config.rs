@@ -8,6 +8,7 @@ use lakeward_model::{Secret, units};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::aws_access::AwsAccess;
 use crate::destinations::lake::LakeConfig;
 use crate::destinations::sql::names::TableName;
 use crate::destinations::sql::{self, Access, Dialect, FileNeeds, MergeConfig, SqlConfigError, Tls, ledger};
@@ -92,38 +93,16 @@ pub struct RedshiftConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct StagingConfig {
-    /// `s3://bucket/prefix/`.
+    /// `s3://bucket/prefix/`. `COPY` is told the `region` if it is given.
     pub url: String,
     /// How files are named below it.
     pub layout: StagingLayout,
     /// Whether staged files stay when the batch is loaded, for a lifecycle rule
     /// of the bucket to remove. Default false.
     pub keep: bool,
-    /// The store's address, if it is not AWS: `https://host:port`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub endpoint: Option<String>,
-    /// The region. Default: `AWS_REGION` or `AWS_DEFAULT_REGION`, else
-    /// `us-east-1`. `COPY` is told it if it is given here.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub region: Option<String>,
-    /// A profile of the AWS configuration files.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub profile: Option<String>,
-    /// A role to assume with the credentials found, to write.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub role_arn: Option<String>,
-    /// An access key. Default: AWS's usual places (environment, profile, web
-    /// identity, container, instance).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub access_key_id: Option<String>,
-    /// Its secret; better as `${ENV}` than in the file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub secret_access_key: Option<Secret>,
-    /// The session token of a temporary access key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub session_token: Option<Secret>,
-    /// Whether a plain `http://` endpoint may be another machine.
-    pub allow_http: bool,
+    /// Where the bucket is, and as whom files are written.
+    #[serde(flatten)]
+    pub aws: AwsAccess,
     /// Whether the bucket is in the path rather than in the host name. Default:
     /// true with an `endpoint`, else false.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -250,14 +229,7 @@ impl StagingConfig {
     pub(super) fn lake(&self) -> LakeConfig {
         LakeConfig {
             url: self.url.clone(),
-            endpoint: self.endpoint.clone(),
-            region: self.region.clone(),
-            profile: self.profile.clone(),
-            role_arn: self.role_arn.clone(),
-            access_key_id: self.access_key_id.clone(),
-            secret_access_key: self.secret_access_key.clone(),
-            session_token: self.session_token.clone(),
-            allow_http: self.allow_http,
+            aws: self.aws.clone(),
             path_style: self.path_style,
             ..LakeConfig::default()
         }
@@ -324,7 +296,7 @@ impl RedshiftConfig {
                 return wrong("iam_role", "`default`, or arn:aws:iam::123456789012:role/name");
             }
             Some(_) => {}
-            None if self.staging.access_key_id.is_none() => {
+            None if self.staging.aws.access_key_id.is_none() => {
                 return wrong(
                     "iam_role",
                     "say by which role COPY reads the staged files: an ARN, or `default`",
@@ -414,8 +386,8 @@ mod tests {
         check(
             |c| {
                 c.iam_role = None;
-                c.staging.access_key_id = Some("a".into());
-                c.staging.secret_access_key = Some(Secret::new("s"));
+                c.staging.aws.access_key_id = Some("a".into());
+                c.staging.aws.secret_access_key = Some(Secret::new("s"));
             },
             None,
         );

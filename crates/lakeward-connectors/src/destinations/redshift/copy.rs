@@ -74,7 +74,7 @@ impl CopyStatement {
                 say(&format!("DATEFORMAT AS {}", text(&options.date_format)));
                 // COPY of columnar files takes no REGION: the bucket must be in
                 // the cluster's.
-                if let Some(region) = &self.config.staging.region {
+                if let Some(region) = &self.config.staging.aws.region {
                     say(&format!("REGION AS {}", text(region)));
                 }
                 if purpose == Purpose::Check {
@@ -106,11 +106,11 @@ impl CopyStatement {
             None => {
                 let mut key = format!(
                     "ACCESS_KEY_ID {} SECRET_ACCESS_KEY {}",
-                    text(staging.access_key_id.as_deref().unwrap_or_default()),
-                    secret(&staging.secret_access_key),
+                    text(staging.aws.access_key_id.as_deref().unwrap_or_default()),
+                    secret(&staging.aws.secret_access_key),
                 );
-                if staging.session_token.is_some() {
-                    key.push_str(&format!(" SESSION_TOKEN {}", secret(&staging.session_token)));
+                if staging.aws.session_token.is_some() {
+                    key.push_str(&format!(" SESSION_TOKEN {}", secret(&staging.aws.session_token)));
                 }
                 key
             }
@@ -126,6 +126,7 @@ impl CopyStatement {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aws_access::AwsAccess;
     use crate::destinations::redshift::{CopyConfig, StagingConfig};
 
     fn config() -> RedshiftConfig {
@@ -151,7 +152,10 @@ mod tests {
         );
         let like_system_e = RedshiftConfig {
             iam_role: Some("default".into()),
-            staging: StagingConfig { region: Some("eu-west-1".into()), ..StagingConfig::default() },
+            staging: StagingConfig {
+                aws: AwsAccess { region: Some("eu-west-1".into()), ..AwsAccess::default() },
+                ..StagingConfig::default()
+            },
             copy: CopyConfig {
                 delimiter: '~',
                 gzip: false,
@@ -176,9 +180,12 @@ mod tests {
             copy: CopyConfig { format: CopyFormat::Parquet, ..CopyConfig::default() },
             iam_role: None,
             staging: StagingConfig {
-                access_key_id: Some("A".into()),
-                secret_access_key: Some(Secret::new("it's\\")),
-                region: Some("eu-west-1".into()),
+                aws: AwsAccess {
+                    access_key_id: Some("A".into()),
+                    secret_access_key: Some(Secret::new("it's\\")),
+                    region: Some("eu-west-1".into()),
+                    ..AwsAccess::default()
+                },
                 ..StagingConfig::default()
             },
             ..config()

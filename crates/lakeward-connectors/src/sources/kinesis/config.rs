@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lakeward_model::{Secret, Timestamp, units};
+use lakeward_model::{Timestamp, units};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -23,31 +23,10 @@ pub struct KinesisConfig {
     /// The stream's ARN, for one of another account.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream_arn: Option<String>,
-    /// The service's address, if it is not AWS: `https://host:port`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub endpoint: Option<String>,
-    /// The region. Default: that of `stream_arn`, else `AWS_REGION` or
-    /// `AWS_DEFAULT_REGION`, else `us-east-1`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub region: Option<String>,
-    /// A profile of the AWS configuration files.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub profile: Option<String>,
-    /// A role to assume with the credentials found.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub role_arn: Option<String>,
-    /// An access key. Default: AWS's usual places (environment, profile, web
-    /// identity, container, instance).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub access_key_id: Option<String>,
-    /// Its secret; better as `${ENV}` than in the file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub secret_access_key: Option<Secret>,
-    /// The session token of a temporary access key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub session_token: Option<Secret>,
-    /// Whether a plain `http://` endpoint may be another machine.
-    pub allow_http: bool,
+    /// Where Kinesis is, and as whom it is asked. The region is by default that of
+    /// `stream_arn`.
+    #[serde(flatten)]
+    pub aws: AwsAccess,
     /// Where the first run starts: `trim_horizon` (the oldest record that
     /// there is), `latest`, or `{ timestamp: 2026-11-01T00:00:00Z }`. Default
     /// `trim_horizon`. Later runs go on where the one before stopped.
@@ -85,14 +64,7 @@ impl Default for KinesisConfig {
             stream: String::new(),
             stream_name: None,
             stream_arn: None,
-            endpoint: None,
-            region: None,
-            profile: None,
-            role_arn: None,
-            access_key_id: None,
-            secret_access_key: None,
-            session_token: None,
-            allow_http: false,
+            aws: AwsAccess::default(),
             start: StartConfig::TrimHorizon,
             idle: Duration::from_secs(1),
             discover: Duration::from_secs(30),
@@ -239,16 +211,7 @@ impl KinesisConfig {
 
     pub(super) fn kinesis(&self) -> AwsAccess {
         let of_arn = || self.stream_arn.as_deref().and_then(|arn| arn.split(':').nth(3)).map(String::from);
-        AwsAccess {
-            endpoint: self.endpoint.clone(),
-            allow_http: self.allow_http,
-            region: self.region.clone().or_else(of_arn),
-            profile: self.profile.clone(),
-            role_arn: self.role_arn.clone(),
-            access_key_id: self.access_key_id.clone(),
-            secret_access_key: self.secret_access_key.clone(),
-            session_token: self.session_token.clone(),
-        }
+        AwsAccess { region: self.aws.region.clone().or_else(of_arn), ..self.aws.clone() }
     }
 
     pub(super) fn dynamodb(&self, leases: &LeasesConfig) -> AwsAccess {
@@ -302,7 +265,7 @@ mod tests {
         check(|c| c.shards_at_once = 0, Some("shards_at_once"));
         check(|c| c.records_max = 10_001, Some("records_max"));
         check(|c| c.idle = Duration::ZERO, Some("idle"));
-        check(|c| c.endpoint = Some("http://elsewhere:1".into()), Some("endpoint"));
+        check(|c| c.aws.endpoint = Some("http://elsewhere:1".into()), Some("endpoint"));
         let leases = LeasesConfig { table: "a".into(), failover: failover(), endpoint: None, region: None };
         assert_eq!(
             KinesisConfig { leases: Some(leases), ..named() }.check().err().map(|e| e.setting),

@@ -55,7 +55,7 @@ impl Bucket {
         prefix: &str,
     ) -> Result<Self, ObjectsConfigError> {
         let retry = RetryConfig { max_retries: 3, ..RetryConfig::default() };
-        let plain = config.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
+        let plain = config.aws.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
         let client = ClientOptions::new().with_timeout(config.timeout).with_allow_http(plain);
         let opened: object_store::Result<Arc<dyn Remote>> = match vendor {
             Vendor::S3 => match store::for_reading(&config.lake(), bucket) {
@@ -64,7 +64,7 @@ impl Bucket {
             },
             Vendor::Google => {
                 let mut builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket);
-                if let Some(endpoint) = &config.endpoint {
+                if let Some(endpoint) = &config.aws.endpoint {
                     builder = builder.with_base_url(endpoint.trim_end_matches('/'));
                 }
                 let builder = builder.with_retry(retry).with_client_options(client);
@@ -72,7 +72,7 @@ impl Bucket {
             }
             Vendor::Azure => {
                 let mut builder = MicrosoftAzureBuilder::from_env().with_container_name(bucket);
-                if let Some(endpoint) = &config.endpoint {
+                if let Some(endpoint) = &config.aws.endpoint {
                     builder = builder.with_endpoint(endpoint.trim_end_matches('/').into());
                 }
                 let builder = builder.with_retry(retry).with_client_options(client).with_allow_http(plain);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lakeward_model::{Secret, units};
+use lakeward_model::units;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -24,35 +24,14 @@ pub struct ObjectsConfig {
     /// Where the objects are: `s3://bucket/prefix/`, `gs://bucket/prefix/`,
     /// `az://container/prefix/`, `file:///folder/`, or a folder's path
     /// (relative to the configuration file). `glob`, `pattern` and the names
-    /// of objects are relative to it.
+    /// of objects are relative to it. As whom `gs://` and `az://` are asked
+    /// is in the usual environment variables
+    /// (`GOOGLE_APPLICATION_CREDENTIALS`, `AZURE_STORAGE_ACCOUNT_NAME` and
+    /// their like).
     pub url: String,
-    /// The store's address, if it is not the vendor's own: `https://host:port`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub endpoint: Option<String>,
-    /// S3: the region. Default: `AWS_REGION` or `AWS_DEFAULT_REGION`, else
-    /// `us-east-1`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub region: Option<String>,
-    /// S3: a profile of the AWS configuration files.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub profile: Option<String>,
-    /// S3: a role to assume with the credentials found.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub role_arn: Option<String>,
-    /// S3: an access key. Default: AWS's usual places (environment, profile,
-    /// web identity, container, instance). For `gs://` and `az://` the usual
-    /// environment variables count (`GOOGLE_APPLICATION_CREDENTIALS`,
-    /// `AZURE_STORAGE_ACCOUNT_NAME` and their like).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub access_key_id: Option<String>,
-    /// S3: its secret; better as `${ENV}` than in the file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub secret_access_key: Option<Secret>,
-    /// S3: the session token of a temporary access key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub session_token: Option<Secret>,
-    /// Whether a plain `http://` endpoint may be another machine.
-    pub allow_http: bool,
+    /// Where the store is, and as whom S3 is asked.
+    #[serde(flatten)]
+    pub aws: AwsAccess,
     /// S3: whether the bucket is in the path (`https://host/bucket/…`) rather
     /// than in the host name. Default: true with an `endpoint`, else false.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -215,14 +194,7 @@ impl Default for ObjectsConfig {
             name: String::new(),
             stream: String::new(),
             url: String::new(),
-            endpoint: None,
-            region: None,
-            profile: None,
-            role_arn: None,
-            access_key_id: None,
-            secret_access_key: None,
-            session_token: None,
-            allow_http: false,
+            aws: AwsAccess::default(),
             path_style: None,
             glob: String::from("**"),
             pattern: None,
@@ -350,14 +322,7 @@ impl ObjectsConfig {
     pub(super) fn lake(&self) -> LakeConfig {
         LakeConfig {
             url: self.url.clone(),
-            endpoint: self.endpoint.clone(),
-            region: self.region.clone(),
-            profile: self.profile.clone(),
-            role_arn: self.role_arn.clone(),
-            access_key_id: self.access_key_id.clone(),
-            secret_access_key: self.secret_access_key.clone(),
-            session_token: self.session_token.clone(),
-            allow_http: self.allow_http,
+            aws: self.aws.clone(),
             path_style: self.path_style,
             put_timeout: self.timeout,
             ..LakeConfig::default()
@@ -374,8 +339,12 @@ impl ObjectsConfig {
         let host = url.as_ref().and_then(|url| url.host_str()).unwrap_or_default();
         AwsAccess {
             endpoint: notifications.endpoint.clone().or(origin),
-            region: notifications.region.clone().or_else(|| region_of(host)).or_else(|| self.region.clone()),
-            ..self.lake().access()
+            region: notifications
+                .region
+                .clone()
+                .or_else(|| region_of(host))
+                .or_else(|| self.aws.region.clone()),
+            ..self.aws.clone()
         }
     }
 
@@ -416,8 +385,8 @@ mod tests {
         check(|c| c.url = "file://relative".into(), Some("url"));
         check(|c| c.url = "some/folder".into(), None);
         check(|c| c.url = "gs://bucket/x".into(), None);
-        check(|c| c.endpoint = Some("http://elsewhere:1".into()), Some("endpoint"));
-        check(|c| c.access_key_id = Some("a".into()), Some("access_key_id"));
+        check(|c| c.aws.endpoint = Some("http://elsewhere:1".into()), Some("endpoint"));
+        check(|c| c.aws.access_key_id = Some("a".into()), Some("access_key_id"));
         check(|c| c.glob = "a/{b}".into(), Some("glob"));
         check(|c| c.glob = "a**b".into(), Some("glob"));
         check(|c| c.glob = "/a".into(), Some("glob"));

@@ -89,11 +89,11 @@ impl Place {
                 }
                 other => wrong("url", other.to_string()),
             })?,
-            Vendor::Google | Vendor::Azure if config.access_key_id.is_some() => {
+            Vendor::Google | Vendor::Azure if config.aws.access_key_id.is_some() => {
                 return wrong("access_key_id", "only for s3://; others take their environment's credentials");
             }
             Vendor::Google | Vendor::Azure => {
-                let checked = config.lake().access().check_endpoint();
+                let checked = config.aws.check_endpoint();
                 checked.or_else(|error| wrong(error.setting, error.problem))?;
             }
         }

@@ -8,8 +8,9 @@ mod server;
 use std::time::Duration;
 
 use lakeward_connectors::sources::kinesis::{KinesisConfig, KinesisSource, StartConfig};
-use lakeward_model::{Cursor, Failure, FailureKind, Page, Secret, ShardKey, Source};
+use lakeward_model::{Cursor, Failure, FailureKind, Page, ShardKey, Source};
 
+use crate::aws_at;
 use server::{Fault, Server, Shard, State};
 
 const ONE: &str = "shardId-000000000001";
@@ -30,10 +31,7 @@ fn config(server: &Server) -> KinesisConfig {
         name: "a".into(),
         stream: "s".into(),
         stream_name: Some("orders".into()),
-        endpoint: Some(server.address.clone()),
-        region: Some("eu-west-1".into()),
-        access_key_id: Some("AKID".into()),
-        secret_access_key: Some(Secret::new("hush")),
+        aws: aws_at(&server.address),
         idle: Duration::from_millis(10),
         discover: Duration::from_millis(20),
         timeout: Duration::from_secs(1),

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use lakeward_connectors::sources::objects::ObjectsConfig;
-use lakeward_model::Secret;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+
+use crate::aws_at;
 
 /// What the server has and was asked.
 #[derive(Default)]
@@ -72,13 +73,7 @@ impl Server {
 
     /// A source of all objects of the bucket `b`.
     pub(super) fn config(&self) -> ObjectsConfig {
-        ObjectsConfig {
-            url: "s3://b/".into(),
-            endpoint: Some(self.address.clone()),
-            access_key_id: Some("a".into()),
-            secret_access_key: Some(Secret::new("hush")),
-            ..ObjectsConfig::default()
-        }
+        ObjectsConfig { url: "s3://b/".into(), aws: aws_at(&self.address), ..ObjectsConfig::default() }
     }
 
     async fn serve(&self, mut socket: TcpStream) {

@@ -64,10 +64,10 @@ pub(super) fn statement(table: &Table) -> Statement {
 fn address(table: &Table, glob: &str) -> String {
     let path = table.description.location.trim_start_matches("s3://");
     let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
-    match &table.lake.endpoint {
+    match &table.lake.aws.endpoint {
         Some(endpoint) => format!("{}/{bucket}/{key}{glob}", endpoint.trim_end_matches('/')),
         None => {
-            let region = table.lake.region.as_deref().unwrap_or("us-east-1");
+            let region = table.lake.aws.region.as_deref().unwrap_or("us-east-1");
             format!("https://{bucket}.s3.{region}.amazonaws.com/{key}{glob}")
         }
     }

@@ -70,8 +70,8 @@ fn secret(table: &Table) -> String {
         return String::new();
     }
     let mut settings = vec![String::from("TYPE s3"), String::from("PROVIDER credential_chain")];
-    settings.push(format!("REGION {}", literal(table.lake.region.as_deref().unwrap_or("us-east-1"))));
-    if let Some(endpoint) = &table.lake.endpoint {
+    settings.push(format!("REGION {}", literal(table.lake.aws.region.as_deref().unwrap_or("us-east-1"))));
+    if let Some(endpoint) = &table.lake.aws.endpoint {
         let (scheme, host) = endpoint.split_once("://").unwrap_or(("https", endpoint));
         settings.push(format!("ENDPOINT {}", literal(host.trim_end_matches('/'))));
         settings.push(format!("USE_SSL {}", scheme == "https"));

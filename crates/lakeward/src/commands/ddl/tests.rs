@@ -1,4 +1,5 @@
 use lakeward_columnar::shape::{CsvOptions, FileCompression, Output, Shape};
+use lakeward_connectors::AwsAccess;
 use lakeward_connectors::catalogs::glue::projection::Projection;
 use lakeward_connectors::destinations::lake::LakeConfig;
 use lakeward_model::TableSchema;
@@ -24,11 +25,12 @@ fn columns() -> TableSchema {
 
 fn table(url: &str, output: Output, path: &str) -> Table {
     let shape = Shape { output, path: path.into(), ..Shape::default() };
+    let aws = AwsAccess { region: Some("eu-west-1".into()), ..AwsAccess::default() };
     Table {
         description: describe("flag-events", &address(url), &shape, &columns()).expect("a table"),
         name: "flag_events".into(),
         database: Some("lake".into()),
-        lake: LakeConfig { region: Some("eu-west-1".into()), ..LakeConfig::at(url) },
+        lake: LakeConfig { aws, ..LakeConfig::at(url) },
         projection: None,
     }
 }

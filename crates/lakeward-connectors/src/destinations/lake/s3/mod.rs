@@ -270,7 +270,7 @@ fn attributes(file: &DataFile) -> Attributes {
 }
 
 fn builder(config: &LakeConfig, bucket: &str) -> AmazonS3Builder {
-    let access = config.access();
+    let access = &config.aws;
     let endpoint = access.endpoint_of("s3");
     let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
     let http = endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
@@ -284,7 +284,7 @@ fn builder(config: &LakeConfig, bucket: &str) -> AmazonS3Builder {
         .with_retry(retry)
         .with_client_options(client)
         .with_http_connector(WatchedConnector)
-        .with_credentials(Arc::new(Credentials::new(&access)));
+        .with_credentials(Arc::new(Credentials::new(access)));
     let path_style = config.path_style.unwrap_or(endpoint.is_some());
     builder = builder.with_virtual_hosted_style_request(!path_style);
     if let Some(endpoint) = endpoint {
