@@ -1,4 +1,4 @@
-"""What intake.py and memory.py share: a server process under load, seen from /proc."""
+"""What the measurements share: a server process under load, seen from /proc."""
 
 import json
 import os
@@ -56,10 +56,11 @@ def events_service(folder, destination, column, batch, **settings):
     return service.Service.run(service.config(folder, [pipeline], **settings))
 
 
-def wait_until_delivered(server, timeout=600):
-    """Without asking more often than needed: asking costs the server too."""
+def wait_until_delivered(server, received=0, timeout=600):
+    """Until that many records are received and none is pending; without asking more often than needed, as asking costs
+    the server too."""
     deadline = time.monotonic() + timeout
-    while server.pending():
+    while any(flow["pending"] or flow["received"] < received for flow in server.pipelines()):
         if time.monotonic() > deadline:
             raise SystemExit(f"not delivered after {timeout} s:\n{server.log_tail()}")
         time.sleep(0.2)

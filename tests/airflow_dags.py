@@ -39,13 +39,15 @@ def described(dag):
     }
 
 
-def bash(task, folder):
-    """The task's command run by the operator's own code: what XCom would get, or how it ended."""
+def bash(task, folder, end):
+    """The task's command, whose program ends with `end`, run by the operator's own code: what XCom would get, or how it
+    ended."""
     from airflow.exceptions import AirflowException
     from airflow.sdk.exceptions import AirflowSkipException
 
     task.render_template_fields(CONTEXT)
     task.cwd = folder
+    os.environ["END"] = end
     try:
         return {"xcom": task.execute(CONTEXT)}
     except AirflowSkipException as skipped:
@@ -84,13 +86,13 @@ def rendered_date(task, run):
     return task.render_template(task.arguments[at], {**context, "logical_date": run.logical_date})
 
 
-def main(path, folder):
+def main(path, folder, *ends):
     # The log of the operators goes to standard output; the answer alone to where it was.
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     module, dags = loaded(path)
     found = {"dags": {name: described(dag) for name, dag in dags.items()}, "pod": pod(module.in_pod)}
-    found["bash"] = bash(module.pull, folder)
+    found["bash"] = {end: bash(module.pull, folder, end) for end in ends}
     answer.write(json.dumps(found) + "\n")
     answer.close()
 

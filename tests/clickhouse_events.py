@@ -1,8 +1,5 @@
 """What the tests of ClickHouse share: a server, a database of each test's own, a pipeline into it."""
 
-import json
-import time
-
 import pytest
 
 from clickhouse_server import ClickHouse
@@ -19,19 +16,14 @@ def server():
     running.stop()
 
 
-@pytest.fixture(autouse=True)
-def no_faults(server):
-    server.forget()
-    yield
-    server.forget()
-
-
 @pytest.fixture
 def database(server, request):
-    """A database of the test's own."""
+    """A database of the test's own, on a server without faults."""
+    server.forget()
     name = "".join(c if c.isalnum() else "_" for c in request.node.name)
     server.sql(f"CREATE DATABASE `{name}`")
-    return name
+    yield name
+    server.forget()
 
 
 def destination(server, of_test, **settings):
@@ -48,15 +40,6 @@ def start(folder, server, database, output=None, batch=None, schema=None, **sett
     return Service.run(config(folder, [one]))
 
 
-def lines(records):
-    return b"".join(json.dumps(record).encode() + b"\n" for record in records)
-
-
-def send(running, records):
-    status, answer = running.records("events", lines(records))
-    assert status == 200, answer
-
-
 def numbers(first, last):
     return [{"id": n, "name": f"n{n}", "at": f"2026-03-01T05:{n % 60:02}:00.123456Z"} for n in range(first, last)]
 
@@ -71,19 +54,6 @@ def create(server, database, columns="id UInt64, name String, at DateTime64(3)",
     server.sql(
         f"CREATE TABLE `{database}`.events ({columns}, {LINEAGE}) ENGINE = {engine} ORDER BY id {settings}"
     )
-
-
-def wait_until(condition, timeout=30, what=""):
-    deadline = time.monotonic() + timeout
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
-        time.sleep(0.02)
-    return value
-
-
-def state(running):
-    [one] = running.pipelines()
-    return one["state"]
 
 
 def inserts(server):

@@ -363,9 +363,9 @@ class ClickHouse:
     user, password, read_only_user = USER, PASSWORD, READ_ONLY
 
     def __init__(self, folder=None):
-        with contextlib.closing(__import__("socket").socket()) as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        from servers import free_ports  # not above: the server's own process needs none of it
+
+        [self.port] = free_ports(1)
         self.url = f"http://127.0.0.1:{self.port}"
         self.temporary = None if folder else tempfile.TemporaryDirectory(prefix="lakeward-clickhouse-")
         self.folder = str(folder or self.temporary.name)

@@ -2,7 +2,9 @@
 
 import os
 import pathlib
+import signal
 import sys
+import uuid
 
 import boto3
 import botocore.config
@@ -10,13 +12,22 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
+import postgres_server  # noqa: E402
+import redshift_server  # noqa: E402
 import servers  # noqa: E402
 import service  # noqa: E402
 
 
 def pytest_sessionstart(session):
+    # As Ctrl-C does, it ends the servers too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if not service.PROGRAM.exists():
         pytest.exit(f"{service.PROGRAM} is missing: cargo build --release", returncode=2)
+
+
+def pytest_collection_modifyitems(items):
+    """The file that takes longest goes first: of several workers none works long after the others."""
+    items.sort(key=lambda item: item.path.name != "test_system_b_kinesis.py")
 
 
 class GivenS3(servers.SeaweedFS):
@@ -37,6 +48,26 @@ def s3():
     server = GivenS3() if "LAKEWARD_TEST_S3" in os.environ else servers.SeaweedFS()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def pg():
+    server = postgres_server.Postgres()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def redshift(s3):
+    server = redshift_server.Redshift(s3)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def table():
+    """The name of a table of the test's own."""
+    return f"t_{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture

@@ -14,20 +14,10 @@ import threading
 SLOW_DOWN = b"<?xml version='1.0' encoding='UTF-8'?><Error><Code>%s</Code><Message>injected</Message></Error>"
 
 
-class FaultProxy:
-    """Runs in a thread of its own. `faults` counts what was injected."""
+class Proxy:
+    """Answers connections on a loopback port, in a thread of its own, until it is stopped."""
 
-    KINDS = ("lost_reply", "slow_down", "internal_error", "error_after_write", "stall", "cut_upload")
-
-    def __init__(self, upstream, seed, rate=0.3, stall_seconds=0.4):
-        host, port = upstream.removeprefix("http://").split(":")
-        self.upstream = (host, int(port))
-        self.random = random.Random(seed)
-        self.rate = rate
-        self.stall_seconds = stall_seconds
-        self.faults = dict.fromkeys(self.KINDS, 0)
-        self.requests = 0
-        self.hold = False
+    def __init__(self):
         self.loop = asyncio.new_event_loop()
         started = threading.Event()
         self.thread = threading.Thread(target=self._run, args=(started,), daemon=True)
@@ -37,8 +27,8 @@ class FaultProxy:
     def _run(self, started):
         async def serve():
             self.server = await asyncio.start_server(self._connection, "127.0.0.1", 0, limit=1 << 20)
-            port = self.server.sockets[0].getsockname()[1]
-            self.endpoint = f"http://127.0.0.1:{port}"
+            self.port = self.server.sockets[0].getsockname()[1]
+            self.endpoint = f"http://127.0.0.1:{self.port}"
             started.set()
 
         self.loop.run_until_complete(serve())
@@ -56,6 +46,23 @@ class FaultProxy:
         for connection in connections:
             connection.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
+
+
+class FaultProxy(Proxy):
+    """`faults` counts what was injected."""
+
+    KINDS = ("lost_reply", "slow_down", "internal_error", "error_after_write", "stall", "cut_upload")
+
+    def __init__(self, upstream, seed, rate=0.3, stall_seconds=0.4):
+        host, port = upstream.removeprefix("http://").split(":")
+        self.upstream = (host, int(port))
+        self.random = random.Random(seed)
+        self.rate = rate
+        self.stall_seconds = stall_seconds
+        self.faults = dict.fromkeys(self.KINDS, 0)
+        self.requests = 0
+        self.hold = False
+        super().__init__()
 
     async def _connection(self, reader, writer):
         try:

@@ -31,7 +31,7 @@ class Types:
 
     def javap(self, name):
         if name not in self.known:
-            command = ["javap", "-public", "-cp", self.path, name]
+            command = ["javap", "-J-XX:TieredStopAtLevel=1", "-J-XX:+UseSerialGC", "-public", "-cp", self.path, name]
             done = subprocess.run(command, capture_output=True, text=True, timeout=120)
             self.known[name] = done.stdout if done.returncode == 0 and "{" in done.stdout else None
         return self.known[name]

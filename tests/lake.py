@@ -29,5 +29,5 @@ def fetch(s3, prefix, folder):
         for entry in page.get("Contents", []):
             path = folder / entry["Key"].removeprefix(prefix).lstrip("/")
             path.parent.mkdir(parents=True, exist_ok=True)
-            client.download_file(s3.bucket, entry["Key"], str(path))
+            path.write_bytes(client.get_object(Bucket=s3.bucket, Key=entry["Key"])["Body"].read())
     return folder

@@ -11,11 +11,11 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-import threading
 import time
 
 import psycopg
 
+from faultproxy import Proxy
 from servers import free_ports
 
 PASSWORD = "pass word's"
@@ -148,7 +148,7 @@ class Postgres:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class LosingProxy:
+class LosingProxy(Proxy):
     """Passes everything on. Once armed, the answer to the next COMMIT is lost after the server has given it, and the
     connection is cut."""
 
@@ -159,20 +159,7 @@ class LosingProxy:
         self.armed = False
         self.lost = 0
         self.refusing = False
-        self.loop = asyncio.new_event_loop()
-        started = threading.Event()
-        self.thread = threading.Thread(target=self._run, args=(started,), daemon=True)
-        self.thread.start()
-        started.wait()
-
-    def _run(self, started):
-        async def serve():
-            self.server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
-            self.port = self.server.sockets[0].getsockname()[1]
-            started.set()
-
-        self.loop.run_until_complete(serve())
-        self.loop.run_forever()
+        super().__init__()
 
     async def _connection(self, reader, writer):
         if self.refusing:
@@ -211,16 +198,3 @@ class LosingProxy:
             await asyncio.gather(*tasks, return_exceptions=True)
             writer.close()
             up_writer.close()
-
-    def stop(self):
-        async def close():
-            self.server.close()
-            others = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in others:
-                task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
-
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(10)
-        self.loop.run_until_complete(close())
-        self.loop.close()

@@ -8,6 +8,7 @@ import contextlib
 import glob
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -24,21 +25,23 @@ ACCESS_KEY = "lakewardtest"
 SECRET_KEY = "lakewardtestsecret"
 
 
+# Below those that the system gives to connections: a server that is down for a moment would lose its port to one. And
+# 10,000 above them, where `weed` may go too, is still below.
+PORTS = range(12_000, 22_000)
+
+
 def free_ports(count):
-    """Ports that nothing listens on. Held together, so that all differ."""
+    """Ports that nothing listens on. Held together, so that all differ; other workers of pytest take others."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    found = []
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
-def free_weed_ports(count):
-    """Ports below 55535: `weed` claims the port 10,000 above for gRPC too."""
-    ports = []
-    while len(ports) < count:
-        ports += [port for port in free_ports(8) if port < 55_000 and port not in ports]
-    return ports[:count]
+        while len(found) < count:
+            each, port = stack.enter_context(socket.socket()), random.choice(PORTS[worker::workers])
+            with contextlib.suppress(OSError):
+                each.bind(("127.0.0.1", port))
+                found.append(port)
+    return found
 
 
 def weed_program():
@@ -64,7 +67,7 @@ class SeaweedFS:
             raise
 
     def _start(self):
-        self.ports = free_weed_ports(8)
+        self.ports = free_ports(8)
         s3, s3g, master, masterg, volume, volumeg, filer, filerg = self.ports
         self.endpoint = f"http://127.0.0.1:{s3}"
         config = os.path.join(self.folder, "s3.json")

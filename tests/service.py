@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import random
 import re
 import signal
 import subprocess
@@ -30,12 +31,14 @@ def lakeward(*arguments, check=True, timeout=120, cwd=None):
     return done
 
 
-def wait_until(condition, what, timeout=60):
-    """Waits until `condition()` holds; if it does not within `timeout` seconds, `what()` says how things are."""
+def wait_until(condition, what="", timeout=60):
+    """Waits until `condition()` holds, and gives what it found. If it does not hold within `timeout` seconds, `what` (a
+    text, or a function that says how things are) is told."""
     deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"not after {timeout} s: {what()}"
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not after {timeout} s: {what() if callable(what) else what}"
         time.sleep(0.05)
+    return found
 
 
 class Service:
@@ -136,6 +139,14 @@ class Service:
                 raise AssertionError(f"still pending after {timeout} s: {pipelines}\n{self.log_tail()}")
             time.sleep(0.05)
 
+    def wait_until_halted(self, timeout=60):
+        """Until the one pipeline there is has halted; gives its state, which says why."""
+        def halted():
+            [pipeline] = self.pipelines()
+            return pipeline["state"] if pipeline["state"]["state"] == "halted" else None
+
+        return wait_until(halted, self.log_tail, timeout)
+
     def audit(self):
         done = lakeward("audit", *self.where, "--json", check=False)
         assert done.returncode == 0, f"the audit says {done.returncode}:\n{done.stdout}{done.stderr}"
@@ -171,6 +182,52 @@ def config(folder, pipelines, **settings):
     path = pathlib.Path(folder) / "lakeward.yaml"
     path.write_text(json.dumps({"listen": "127.0.0.1:0", "state": "./state", **settings, "pipelines": pipelines}))
     return path
+
+
+def events_into(folder, destination, batch=None, **settings):
+    """A service with one pipeline, whose stream `events` goes into `destination`."""
+    spec = pipeline("events", destination, batch or {"age": "100ms"})
+    return Service.run(config(folder, [spec | settings]))
+
+
+def lines(events):
+    """The events as NDJSON."""
+    return "".join(json.dumps(event) + "\n" for event in events).encode()
+
+
+def send(running, events, stream="events", **headers):
+    """Sends events over HTTP, all of which must be accepted."""
+    status, answer = running.records(stream, lines(events), **headers)
+    assert status == 200, answer
+
+
+def send_while_killed(running, kills, seed, enough):
+    """Starts the service and sends it `{"n": 0}`, `{"n": 1}` …, 20 at a time under a key of their own until they are
+    acknowledged, while it is killed at random moments; gives the numbers acknowledged, more than `enough`."""
+    acknowledged, stop = set(), threading.Event()
+    dice = random.Random(seed)
+
+    def produce():
+        n = 0
+        while not stop.wait(0.02):
+            try:
+                send(running, [{"n": number} for number in range(n, n + 20)], idempotency_key=f"k{n}")
+            except Exception:  # It was killed meanwhile.
+                continue
+            acknowledged.update(range(n, n + 20))
+            n += 20
+
+    running.start()
+    producer = threading.Thread(target=produce, daemon=True)
+    producer.start()
+    for _ in range(kills):
+        time.sleep(dice.uniform(0.15, 0.7))
+        running.kill()
+        running.start()
+    wait_until(lambda: len(acknowledged) > enough)
+    stop.set()
+    producer.join(30)
+    return acknowledged
 
 
 def pipeline(name, destination, batch=None, **output):

@@ -43,14 +43,6 @@ def simulate(*arguments):
     )
 
 
-def wait(what, condition, timeout=60):
-    deadline = time.monotonic() + timeout
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"{what}: not within {timeout} s"
-        time.sleep(0.1)
-    return found
-
-
 def ids(folder):
     """The ids of all rows, as numbers of 64 bits."""
     return lake.rows(folder / "lake/hits", "SELECT hit_id_high::VARCHAR, hit_id_low::VARCHAR FROM {lake}")
@@ -60,23 +52,28 @@ def sent(livestream):
     return {(hit["hitIdHigh"], hit["hitIdLow"]) for hit in livestream.oracle()}
 
 
+def kill_until_all_is_sent(running, livestream, hits, draw):
+    """kill −9 while a page is read, appended, planned, delivered; how often."""
+    kills = 0
+    while livestream.state()["made"] < hits:
+        time.sleep(draw.uniform(0.3, 2.4))
+        running.kill()
+        kills += 1
+        running.start()
+    service.wait_until(lambda: livestream.state()["all_sent"], "all hits sent")
+    return kills
+
+
 def test_every_hit_is_in_the_lake_once_whatever_happens(tmp_path):
     seed = random.randrange(10**6)
     print("seed", seed)
     draw = random.Random(seed)
-    arguments = ["--seed", seed, "--rate", 300, "--hits", 7500, "--repeats", "8s", "--token-life", "3s"]
+    arguments = ["--seed", seed, "--rate", 500, "--hits", 7500, "--repeats", "5s", "--token-life", "2s"]
     with simulate(*arguments, "--redirect", "--misbehave", "all") as livestream:
         running = configure(tmp_path, livestream).start()
         try:
-            kills = 0
-            while livestream.state()["made"] < 7500:
-                time.sleep(draw.uniform(0.5, 4.0))
-                # kill −9 while a page is read, appended, planned, delivered.
-                running.kill()
-                kills += 1
-                running.start()
-            wait("all hits sent", lambda: livestream.state()["all_sent"])
-            wait("all hits in the lake", lambda: sent(livestream) <= set(ids(tmp_path)), 90)
+            kills = kill_until_all_is_sent(running, livestream, 7500, draw)
+            service.wait_until(lambda: sent(livestream) <= set(ids(tmp_path)), "all hits in the lake", 90)
             state = livestream.state()
             assert running.terminate() == 0
         finally:
@@ -100,15 +97,15 @@ def test_every_hit_is_in_the_lake_once_whatever_happens(tmp_path):
 
 
 def test_several_connections_share_the_visitors(tmp_path):
-    with simulate("--rate", 500, "--hits", 4000, "--repeats", "2s") as livestream:
+    with simulate("--rate", 1000, "--hits", 4000, "--repeats", "2s") as livestream:
         with configure(tmp_path, livestream, max_connections=4, connections=3) as running:
-            wait("three connections", lambda: len(livestream.state()["connections"]) == 3)
+            service.wait_until(lambda: len(livestream.state()["connections"]) == 3, "three connections")
             livestream.tell("cut")
-            wait("three connections again", lambda: len(livestream.state()["connections"]) == 3)
+            service.wait_until(lambda: len(livestream.state()["connections"]) == 3, "three connections again")
             livestream.tell("revoked")
             livestream.tell("disconnect")
-            wait("all hits sent", lambda: livestream.state()["all_sent"])
-            wait("all hits in the lake", lambda: sent(livestream) <= set(ids(tmp_path)))
+            service.wait_until(lambda: livestream.state()["all_sent"], "all hits sent")
+            service.wait_until(lambda: sent(livestream) <= set(ids(tmp_path)), "all hits in the lake")
             assert running.terminate() == 0
         found = ids(tmp_path)
         assert len(found) == len(set(found)) == len(sent(livestream))
@@ -119,9 +116,9 @@ def test_a_quiet_site_is_not_held_back(tmp_path):
     """System E waited for 10,000 hits, however long that took."""
     with simulate("--rate", 2) as livestream:
         with configure(tmp_path, livestream):
-            wait("a hit in the lake", lambda: ids(tmp_path), 20)
+            service.wait_until(lambda: ids(tmp_path), "a hit in the lake", 20)
             # Keep-alives are no silence: after seconds of them it is still the first connection.
-            wait("six more hits", lambda: len(ids(tmp_path)) > 6, 30)
+            service.wait_until(lambda: len(ids(tmp_path)) > 6, "six more hits", 30)
             streams = [request for request in livestream.requests() if request["what"] == "stream"]
             assert len(streams) == 1, streams
 
@@ -208,7 +205,7 @@ def test_the_mapping_value_by_value(tmp_path, monkeypatch, form):
     read = csv_rows if form == "csv" else parquet_rows
     with simulate("--rate", 0, "--hits", 3000, "--seed", 5) as livestream:
         with configure(tmp_path, livestream, form) as running:
-            wait("all hits in the lake", lambda: sum(1 for _ in read(tmp_path)) == 3000)
+            service.wait_until(lambda: sum(1 for _ in read(tmp_path)) == 3000, "all hits in the lake")
             assert running.terminate() == 0
         rows = {(row["hit_id_high"], row["hit_id_low"]): as_expected(row) for row in read(tmp_path)}
         texts = livestream.hits(0, 3000)
@@ -231,14 +228,14 @@ def test_what_is_odd_is_kept_and_said(tmp_path):
     """System E made 1970-01-01 of a time that it could not read."""
     with simulate("--rate", 1) as livestream:
         with configure(tmp_path, livestream) as running:
-            wait("a hit", lambda: ids(tmp_path))
+            service.wait_until(lambda: ids(tmp_path), "a hit")
             hit = json.loads(livestream.hits(0, 1)[0])
             hit.update(hitIdHigh="18446744073709551615", hitIdLow=18446744073709551615, timeGMT="soon", browserWidth="")
             body = json.dumps(hit).encode() + b"\n{this is no JSON\n"
             status, _ = running.records("hits", body)
             assert status == 200
             largest = ("18446744073709551615", "18446744073709551615")
-            wait("the odd hit", lambda: largest in ids(tmp_path))
+            service.wait_until(lambda: largest in ids(tmp_path), "the odd hit")
             running.wait_until_delivered()
         odd = lake.rows(
             tmp_path / "lake/hits",
@@ -275,7 +272,7 @@ def test_the_simulated_livestream_does_what_the_documentation_says():
         assert status("2/stream/adobe-livestream-demo") == 424
         for query in ("maxConnections=9", "reset=now", "smoothing=2", "smoothingBucketSize=7201", "other=1"):
             assert status(f"1/stream/adobe-livestream-demo?{query}") == 400, query
-        wait("the first connection is gone", lambda: not livestream.state()["connections"])
+        service.wait_until(lambda: not livestream.state()["connections"], "the first connection is gone")
         with socket.create_connection((host, int(port)), 10) as first:
             lines = [f"{name}: {value}" for name, value in good.items()]
             head = "\r\n".join(["GET /api/1/stream/adobe-livestream-demo HTTP/1.1", f"host: {host}", *lines, "", ""])
@@ -297,9 +294,9 @@ def test_a_wrong_secret_and_a_wrong_name_are_said(tmp_path):
         assert "other-secret" not in done.stdout + done.stderr
         path.write_text(right.replace("livestream: demo", "livestream: nobody"))
         with running:
-            source = wait("a refusal", lambda: [
+            source = service.wait_until(lambda: [
                 source for source in running.command("status")["sources"] if source["state"] == "refused"
-            ])[0]
+            ], "a refusal")[0]
             assert "404" in source["last_error"] and "Customer Care" in source["last_error"], source
 
 

@@ -3,24 +3,15 @@ Every hit that Adobe sent is there once, whatever is cut, refused or killed."""
 
 import json
 import random
-import time
 
 import pytest
 import yaml
 
-from test_adobe import configure, event_values, sent, simulate, utc, wait
+from postgres_server import programs
+from service import wait_until
+from test_adobe import configure, event_values, kill_until_all_is_sent, sent, simulate, utc
 
-servers = pytest.importorskip("redshift_server")
-postgres = pytest.importorskip("postgres_server")
-
-pytestmark = pytest.mark.skipif(postgres.programs() is None, reason="there is no PostgreSQL on this machine")
-
-
-@pytest.fixture(scope="module")
-def redshift(s3):
-    server = servers.Redshift(s3)
-    yield server
-    server.stop()
+pytestmark = pytest.mark.skipif(programs() is None, reason="there is no PostgreSQL on this machine")
 
 
 def into_the_table(running, folder, redshift, table):
@@ -50,18 +41,12 @@ def test_every_hit_is_in_the_table_once(tmp_path, redshift):
     print("seed", seed)
     draw = random.Random(seed)
     table = f"hits_{seed}"
-    arguments = ["--seed", seed, "--rate", 200, "--hits", 4000, "--repeats", "8s", "--token-life", "3s", "--redirect"]
+    arguments = ["--seed", seed, "--rate", 400, "--hits", 4000, "--repeats", "4s", "--token-life", "2s", "--redirect"]
     with simulate(*arguments, "--misbehave", "disconnect,cut,revoked,unavailable") as livestream:
         running = into_the_table(configure(tmp_path, livestream, "csv"), tmp_path, redshift, table).start()
         try:
-            kills = 0
-            while livestream.state()["made"] < 4000:
-                time.sleep(draw.uniform(1.0, 5.0))
-                running.kill()
-                kills += 1
-                running.start()
-            wait("all hits sent", lambda: livestream.state()["all_sent"])
-            wait("all hits in the table", lambda: sent(livestream) <= set(ids(redshift, table)), 90)
+            kills = kill_until_all_is_sent(running, livestream, 4000, draw)
+            wait_until(lambda: sent(livestream) <= set(ids(redshift, table)), "all hits in the table", 90)
             state = livestream.state()
             assert running.terminate() == 0
         finally:

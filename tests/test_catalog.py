@@ -13,8 +13,9 @@ import pytest
 
 import lake
 import servers
+import service
 from faultproxy import FaultProxy
-from service import Service, config, lakeward, pipeline, s3_destination
+from service import Service, config, lakeward, pipeline, s3_destination, wait_until
 
 PARQUET_SERDE = "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe"
 NAMES = itertools.count()
@@ -45,8 +46,7 @@ def cataloged(tmp_path, catalog, path="events/area=!{event:area}/day=!{event:at:
 
 
 def send(running, rows):
-    status, reply = running.records("web-events", "".join(json.dumps(row) + "\n" for row in rows).encode())
-    assert status == 200, reply
+    service.send(running, rows, "web-events")
 
 
 def state(running):
@@ -54,14 +54,7 @@ def state(running):
 
 
 def wait(running, what, done, timeout=40):
-    deadline = time.monotonic() + timeout
-    while True:
-        found = done()
-        if found:
-            return found
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what}: not after {timeout} s: {running.pipelines()}\n{running.log_tail()}")
-        time.sleep(0.05)
+    return wait_until(done, lambda: f"{what}: {running.pipelines()}\n{running.log_tail()}", timeout)
 
 
 def wait_until_registered(running):

@@ -9,10 +9,9 @@ import pytest
 
 import service
 from clickhouse_events import (  # noqa: F401
-    BAD, LINEAGE, create, database, destination, ids, inserts, no_faults, numbers, send, server, start, state,
-    wait_until,
+    BAD, LINEAGE, create, database, destination, ids, inserts, numbers, server, start,
 )
-from service import config, lakeward, pipeline
+from service import config, lakeward, pipeline, send, wait_until
 
 
 def test_every_insert_says_what_exactly_once_rests_on(tmp_path, server, database):
@@ -100,7 +99,7 @@ def test_a_table_that_takes_no_row_halts(tmp_path, server, database):
     create(server, database, "id UUID, name String, at DateTime64(3)")
     with start(tmp_path, server, database) as running:
         send(running, [{"id": f"no-{n}", "name": "x", "at": BAD} for n in range(20)])
-        said = wait_until(lambda: state(running) if state(running)["state"] == "halted" else None)
+        said = running.wait_until_halted()
         assert "rather the table's columns are wrong" in said["error"], said
         assert "does not fit UUID" in said["error"]
         assert running.pending() == 20
@@ -146,7 +145,7 @@ def test_a_missing_column_waits_for_its_alter(tmp_path, server, database):
         send(running, numbers(0, 10))
         running.wait_until_delivered()
         send(running, [{"id": 10, "name": "x", "at": BAD, "extra": 5}])
-        said = wait_until(lambda: state(running) if state(running)["state"] == "halted" else None)["error"]
+        said = running.wait_until_halted()["error"]
         alter = f"ALTER TABLE `{database}`.`events` ADD COLUMN IF NOT EXISTS `extra` Nullable(Int64)"
         assert alter in said
         server.sql(alter)
@@ -193,18 +192,24 @@ def test_settings_that_a_server_does_not_know(tmp_path, server, database):
         assert "insert_deduplication_token" in last
         server.fault("error", code=115, message="Unknown setting 'insert_deduplication_token'")
         send(running, numbers(10, 20))
-        wait_until(lambda: state(running)["state"] == "halted")
+        running.wait_until_halted()
 
 
 def test_not_more_parts_in_a_minute_than_configured(tmp_path, server, database):
-    create(server, database)
-    with start(tmp_path, server, database, batch={"age": "20ms"}, parts_per_minute=3) as running:
+    """Beside a pipeline of the same stream that nothing holds back."""
+    def flow(name, limit):
+        into = destination(server, database, table=name, auto_create={}, parts_per_minute=limit)
+        return {**pipeline(name, into, {"age": "20ms"}), "stream": "events"}
+
+    def inserted(name):
+        return sum(f"`{name}`" in entry["query"] for entry in inserts(server))
+
+    with service.Service.run(config(tmp_path, [flow("slow", 3), flow("free", 6000)])) as running:
         for number in range(8):
             send(running, numbers(number * 10, number * 10 + 10))
-            time.sleep(0.1)
-        wait_until(lambda: len(inserts(server)) == 3)
-        time.sleep(1)  # time in which a fourth would come
-        assert len(inserts(server)) == 3
+            wait_until(lambda: inserted("free") == number + 1)  # noqa: B023
+        wait_until(lambda: inserted("slow") >= 3)
+        assert inserted("slow") == 3
         assert running.pending() > 0
 
 

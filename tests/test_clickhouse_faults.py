@@ -9,9 +9,9 @@ import time
 import pytest
 
 from clickhouse_events import (  # noqa: F401
-    BAD, LINEAGE, WINDOW, create, database, ids, inserts, no_faults, numbers, send, server, start, state, wait_until,
+    BAD, LINEAGE, WINDOW, create, database, ids, inserts, numbers, server, start,
 )
-from service import lakeward
+from service import lakeward, send, wait_until
 
 
 # Code, HTTP status or kind of fault; whether the rows are stored all the same.
@@ -55,7 +55,7 @@ def test_what_is_refused_halts_and_goes_on(tmp_path, server, database, code, say
     with start(tmp_path, server, database) as running:
         server.fault("error", code=code, message="NO_SUCH", n=1)
         send(running, numbers(0, 10))
-        said = wait_until(lambda: state(running) if state(running)["state"] == "halted" else None)
+        said = running.wait_until_halted()
         assert said["code"] == "LW-2001" and says in said["error"], said
         assert server.password not in json.dumps(said)
         if code != 60:
@@ -181,7 +181,7 @@ def test_without_lineage_the_table_has_to_remember(tmp_path, server, database):
     running.start()
     try:
         send(running, numbers(0, 100))
-        said = wait_until(lambda: state(running) if state(running)["state"] == "halted" else None)["error"]
+        said = running.wait_until_halted()["error"]
         for table in ("events", "sums"):
             alter = f"ALTER TABLE `{database}`.`{table}` MODIFY SETTING non_replicated_deduplication_window = 10000"
             assert alter in said

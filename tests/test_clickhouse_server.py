@@ -8,14 +8,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from clickhouse_server import ClickHouse
-
-
-@pytest.fixture(scope="module")
-def server():
-    running = ClickHouse()
-    yield running
-    running.stop()
+from clickhouse_events import server  # noqa: F401
 
 
 @pytest.fixture

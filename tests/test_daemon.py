@@ -59,10 +59,7 @@ def is_alive(pid):
 
 
 def wait_until_gone(pid, timeout=20):
-    deadline = time.monotonic() + timeout
-    while is_alive(pid):
-        assert time.monotonic() < deadline, f"process {pid} still lives"
-        time.sleep(0.02)
+    service.wait_until(lambda: not is_alive(pid), f"process {pid} still lives", timeout)
 
 
 def send(url, number):

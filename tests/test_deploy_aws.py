@@ -101,13 +101,12 @@ def created(emulator, image="ami-0123456789abcdef0", /, **parameters):
             for key, value in {"ImageId": "/images/al2023", **parameters}.items()
         ],
     )
-    deadline = time.monotonic() + 60
-    while True:
+
+    def ended():
         stack = formation.describe_stacks(StackName="lakeward")["Stacks"][0]
-        if not stack["StackStatus"].endswith("IN_PROGRESS"):
-            break
-        assert time.monotonic() < deadline, stack
-        time.sleep(0.05)
+        return None if stack["StackStatus"].endswith("IN_PROGRESS") else stack
+
+    stack = service.wait_until(ended)
     assert stack["StackStatus"] == "CREATE_COMPLETE", stack
     return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
 

@@ -13,7 +13,7 @@ import pytest
 
 import lake
 from kinesis_walk import events, kinesis_client, read_shard, shards, walk
-from service import ENVIRONMENT, Service, config, pipeline
+from service import ENVIRONMENT, Service, config, pipeline, wait_until
 from test_firehose import CREDENTIALS
 
 
@@ -347,10 +347,7 @@ def test_kill_9_while_writers_readers_and_a_splitter_run(tmp_path):
     try:
         for _ in range(8):
             before = len(acknowledged)
-            deadline = time.monotonic() + 60
-            while len(acknowledged) < before + 300 and time.monotonic() < deadline:
-                time.sleep(0.01)
-            assert len(acknowledged) >= before + 300, failures
+            wait_until(lambda: len(acknowledged) >= before + 300, lambda: failures)  # noqa: B023
             service.kill()
             service.start()
     finally:

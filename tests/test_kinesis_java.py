@@ -6,7 +6,6 @@ import collections
 import time
 
 import boto3
-import pytest
 from java_clients import Client
 from test_catalog import glue  # noqa: F401 (moto speaks DynamoDB too)
 
@@ -22,8 +21,8 @@ def wait(client, what, done, timeout=120):
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("retrieval", ["polling", "fan-out"])
-def test_the_kinesis_client_library_reads_what_the_sdk_puts(dev, glue, retrieval):  # noqa: F811
+def test_the_kinesis_client_library_reads_what_the_sdk_puts(dev, glue):  # noqa: F811
+    """Two applications beside each other, one that polls and one with enhanced fan-out."""
     with Client("Producer", dev.url, STREAM, 3, COUNT) as producer:
         producer.wait()
         put = {int(number): (shard, sequence) for number, shard, sequence in producer.said("put")}
@@ -31,15 +30,21 @@ def test_the_kinesis_client_library_reads_what_the_sdk_puts(dev, glue, retrieval
         assert producer.said("refused") == [["ResourceNotFoundException"]]
         assert {shard for shard, _ in put.values()} == {f"shardId-{n:012}" for n in range(3)}
 
+    def consumer(retrieval):
+        return Client("Consumer", dev.url, glue.endpoint, STREAM, f"application-{retrieval}", retrieval)
+
     kinesis = boto3.client("kinesis", "us-east-1", endpoint_url=dev.url, aws_access_key_id="a", aws_secret_access_key="b")
-    with Client("Consumer", dev.url, glue.endpoint, STREAM, f"application-{retrieval}", retrieval) as consumer:
-        wait(consumer, "all records", lambda: len(consumer.said("record")) >= COUNT)
+    with consumer("polling") as polling, consumer("fan-out") as fan_out:
+        consumers = polling, fan_out
+        for each in consumers:
+            wait(each, "all records", lambda: len(each.said("record")) >= COUNT)  # noqa: B023
         # Records before and behind a split and a merge.
-        shards = kinesis.list_shards(StreamName=STREAM)["Shards"]
-        first = shards[0]["HashKeyRange"]
+        parents = kinesis.list_shards(StreamName=STREAM)["Shards"]
+        first = parents[0]["HashKeyRange"]
         middle = (int(first["StartingHashKey"]) + int(first["EndingHashKey"])) // 2
-        kinesis.split_shard(StreamName=STREAM, ShardToSplit=shards[0]["ShardId"], NewStartingHashKey=str(middle))
-        kinesis.merge_shards(StreamName=STREAM, ShardToMerge=shards[1]["ShardId"], AdjacentShardToMerge=shards[2]["ShardId"])
+        parents = [shard["ShardId"] for shard in parents]
+        kinesis.split_shard(StreamName=STREAM, ShardToSplit=parents[0], NewStartingHashKey=str(middle))
+        kinesis.merge_shards(StreamName=STREAM, ShardToMerge=parents[1], AdjacentShardToMerge=parents[2])
         for start in range(COUNT, COUNT + 600, 200):
             records = [
                 {"Data": f'{{"number":{n}}}', "PartitionKey": f"key-{n}"} for n in range(start, start + 200)
@@ -47,10 +52,18 @@ def test_the_kinesis_client_library_reads_what_the_sdk_puts(dev, glue, retrieval
             reply = kinesis.put_records(StreamName=STREAM, Records=records)
             for number, record in enumerate(reply["Records"], start):
                 put[number] = (record["ShardId"], record["SequenceNumber"])
-        wait(consumer, "records of the children", lambda: len(consumer.said("record")) >= COUNT + 600)
-        wait(consumer, "the ends of the parents", lambda: len(consumer.said("ended")) == 3)
-        consumer.stop()
-    assert {shard for [shard] in consumer.said("ended")} == {shard["ShardId"] for shard in shards}
+        for each in consumers:
+            wait(each, "records of the children", lambda: len(each.said("record")) >= COUNT + 600)  # noqa: B023
+            wait(each, "the ends of the parents", lambda: len(each.said("ended")) == 3)  # noqa: B023
+        for each in consumers:
+            each.stop()
+    for each in consumers:
+        check(each, put, parents)
+
+
+def check(consumer, put, parents):
+    """Every record that was put (number: shard and sequence number) is read once, in its shard's order."""
+    assert {shard for [shard] in consumer.said("ended")} == set(parents)
     read = collections.Counter()
     for shard, sequence, _, key, data in consumer.said("record"):
         number = int(key.removeprefix("key-"))
@@ -61,5 +74,5 @@ def test_the_kinesis_client_library_reads_what_the_sdk_puts(dev, glue, retrieval
     for shard in {shard for shard, _ in put.values()}:
         sequences = [int(sequence) for of, sequence, *_ in consumer.said("record") if of == shard]
         assert sequences == sorted(sequences), "in order"
-    children = {line[0] for line in consumer.said("open")} - {shard["ShardId"] for shard in shards}
+    children = {line[0] for line in consumer.said("open")} - set(parents)
     assert len(children) == 3

@@ -57,8 +57,10 @@ def expected(objects):
 
 
 def in_lake(folder):
-    # CSV has texts only, so a column may have both.
-    rows = lake.rows(folder / "lake", "SELECT object, trim(n::VARCHAR, '\"')::BIGINT, count(*) FROM {lake} GROUP BY ALL")
+    # CSV has texts only: a column may have both, and what comes in one batch with numbers is rescued.
+    columns = [name for name, *_ in lake.rows(folder / "lake", "DESCRIBE SELECT * FROM {lake}")]
+    n = "coalesce(n::VARCHAR, json_extract_string(_rescued, '$.n'))" if "_rescued" in columns else "n::VARCHAR"
+    rows = lake.rows(folder / "lake", f"SELECT object, trim({n}, '\"')::BIGINT, count(*) FROM {{lake}} GROUP BY ALL")
     return collections.Counter({(name, n): count for name, n, count in rows})
 
 
@@ -376,6 +378,9 @@ def test_notifications_doubled_late_and_out_of_order_load_once(kind, tmp_path):
             wait_until(lambda: left() == 1, lambda: f"{left()} are left\n{service.log_tail(20)}")
             check(objects, folder)
             service.kill()
+            if kind == "ministack":
+                # The dead process' poll ends; with the other server it takes the notification, which comes back in 30 s.
+                time.sleep(1.2)
             service.start()
             objects["after"] = 2
             s3.put_object(Bucket="inbox", Key="in/after.jsonl", Body=lines("after", 2))

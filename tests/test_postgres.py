@@ -2,54 +2,13 @@
 do not fit; messages that say what to do."""
 
 import decimal
-import json
-import random
-import threading
-import time
-import uuid
 
 import pytest
 
 from postgres_server import LosingProxy, Postgres, programs
-from service import Service, config, lakeward, pipeline
+from service import config, events_into, lakeward, pipeline, send, send_while_killed, wait_until
 
 pytestmark = pytest.mark.skipif(programs() is None, reason="there is no PostgreSQL on this machine")
-
-
-@pytest.fixture(scope="module")
-def pg():
-    server = Postgres()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def table():
-    return f"t_{uuid.uuid4().hex[:12]}"
-
-
-def service(folder, destination, batch=None, **settings):
-    spec = pipeline("events", destination, batch or {"age": "100ms"})
-    return Service.run(config(folder, [spec | settings]))
-
-
-def lines(events):
-    return "".join(json.dumps(event) + "\n" for event in events).encode()
-
-
-def send(running, events):
-    status, answer = running.records("events", lines(events))
-    assert status == 200, answer
-
-
-def wait_for(condition, timeout=30):
-    deadline = time.monotonic() + timeout
-    while True:
-        found = condition()
-        if found:
-            return found
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def test_any_content_comes_back_row_by_row(pg, tmp_path, table):
@@ -68,7 +27,7 @@ def test_any_content_comes_back_row_by_row(pg, tmp_path, table):
     for n, event in enumerate(events):
         event["price"] = f"{n}.1234567890"
         event["day"] = "2024-02-29"
-    with service(tmp_path, pg.destination(table), schema=schema) as running:
+    with events_into(tmp_path, pg.destination(table), schema=schema) as running:
         send(running, events)
         running.wait_until_delivered()
         running.audit()
@@ -88,7 +47,7 @@ def test_any_content_comes_back_row_by_row(pg, tmp_path, table):
 
 def test_a_column_of_nulls_and_ends_of_copy(pg, tmp_path, table):
     events = [{"v": v} for v in ("\\.", "", "\\N", "x")] + [{"v": None}, {}]
-    with service(tmp_path, pg.destination(table)) as running:
+    with events_into(tmp_path, pg.destination(table)) as running:
         send(running, events)
         running.wait_until_delivered()
     found = [row[0] for row in pg.rows(f"SELECT v FROM {table}")]
@@ -96,36 +55,8 @@ def test_a_column_of_nulls_and_ends_of_copy(pg, tmp_path, table):
 
 
 def test_kills_at_random_moments_leave_each_row_once(pg, tmp_path, table):
-    running = service(tmp_path, pg.destination(table), {"age": "40ms", "records": 100})
-    acknowledged, stop = set(), threading.Event()
-    dice = random.Random(7)
-
-    def produce():
-        n = 0
-        while not stop.is_set():
-            numbers = list(range(n, n + 20))
-            key = f"k{n}"
-            while not stop.is_set():
-                try:
-                    body = lines({"n": number} for number in numbers)
-                    status, _ = running.records("events", body, idempotency_key=key)
-                    if status == 200:
-                        acknowledged.update(numbers)
-                        n += 20
-                        break
-                except Exception:  # It was killed meanwhile.
-                    time.sleep(0.02)
-
-    running.start()
-    producer = threading.Thread(target=produce, daemon=True)
-    producer.start()
-    for _ in range(12):
-        time.sleep(dice.uniform(0.15, 0.7))
-        running.kill()
-        running.start()
-    wait_for(lambda: len(acknowledged) > 200)
-    stop.set()
-    producer.join(30)
+    running = events_into(tmp_path, pg.destination(table), {"age": "40ms", "records": 100})
+    acknowledged = send_while_killed(running, kills=12, seed=7, enough=200)
     running.wait_until_delivered()
     audit = running.audit()
     running.kill()
@@ -140,12 +71,12 @@ def test_kills_at_random_moments_leave_each_row_once(pg, tmp_path, table):
 def test_a_commit_whose_answer_is_lost_is_not_done_again(pg, tmp_path, table, kill):
     proxy = LosingProxy(pg.port)
     try:
-        with service(tmp_path, pg.destination(table, port=proxy.port)) as running:
+        with events_into(tmp_path, pg.destination(table, port=proxy.port)) as running:
             send(running, [{"n": 1}])
             running.wait_until_delivered()
             proxy.armed = True
             send(running, [{"n": n} for n in range(2, 50)])
-            wait_for(lambda: proxy.lost == 1)
+            wait_until(lambda: proxy.lost == 1)
             # The server did it, and nobody here knows.
             assert pg.rows(f"SELECT count(*) FROM {table}")[0][0] == 49
             if kill:
@@ -170,7 +101,7 @@ def test_rows_that_do_not_fit_go_to_quarantine_and_come_back_once(pg, tmp_path, 
     events[18]["small"] = "nul\x00"
     events[4000]["small"] = None
     events[4999]["n"] = 0
-    with service(tmp_path, pg.destination(table), {"age": "1s", "records": 10_000}) as running:
+    with events_into(tmp_path, pg.destination(table), {"age": "1s", "records": 10_000}) as running:
         send(running, events)
         running.wait_until_delivered()
         running.audit()
@@ -194,16 +125,16 @@ def test_rows_that_do_not_fit_go_to_quarantine_and_come_back_once(pg, tmp_path, 
 
 def test_a_table_that_takes_no_row_halts_and_says_why(pg, tmp_path, table):
     pg.run(f"CREATE TABLE {table} (n date, _rescued jsonb)", f"GRANT ALL ON {table} TO loader")
-    with service(tmp_path, pg.destination(table)) as running:
+    with events_into(tmp_path, pg.destination(table)) as running:
         send(running, [{"n": f"secret {n}"} for n in range(20)])
-        wait_for(lambda: "not one of 20 rows fits" in running.log_tail())
+        wait_until(lambda: "not one of 20 rows fits" in running.log_tail())
         assert "secret" not in running.log_tail()
         pg.run(f"ALTER TABLE {table} ALTER n TYPE text")
 
 
 def test_rows_with_the_same_key_replace_each_other(pg, tmp_path, table):
     destination = pg.destination(table, merge={"key": ["id"]})
-    with service(tmp_path, destination, {"age": "100ms", "records": 1000}) as running:
+    with events_into(tmp_path, destination, {"age": "100ms", "records": 1000}) as running:
         send(running, [{"id": i, "v": 1} for i in range(100)] + [{"id": 5, "v": 2}, {"id": None, "v": 7}])
         running.wait_until_delivered()
         send(running, [{"id": 5, "v": 3}, {"id": 100, "v": 1}, {"id": 5, "v": 4}, {"id": None, "v": 7}])
@@ -214,7 +145,7 @@ def test_rows_with_the_same_key_replace_each_other(pg, tmp_path, table):
 
 
 def test_new_columns_and_fractions_change_the_table(pg, tmp_path, table):
-    with service(tmp_path, pg.destination(table)) as running:
+    with events_into(tmp_path, pg.destination(table)) as running:
         send(running, [{"n": 1}])
         running.wait_until_delivered()
         send(running, [{"n": 1.5, "Added": "x"}])
@@ -246,11 +177,14 @@ def test_check_says_what_to_do(pg, tmp_path, table):
 
 def test_what_is_refused_goes_on_once_it_is_mended(pg, tmp_path, table):
     pg.run(f"CREATE TABLE {table} (n bigint)")
-    with service(tmp_path, pg.destination(table, auto_evolve=False)) as running:
+    with events_into(tmp_path, pg.destination(table, auto_evolve=False)) as running:
         send(running, [{"n": 1, "x": 2}])
-        wait_for(lambda: 'ADD COLUMN "x" bigint' in running.log_tail())
+        wait_until(lambda: 'ADD COLUMN "x" bigint' in running.log_tail())
         pg.run(f"ALTER TABLE {table} ADD x bigint, ADD _rescued jsonb")
-        wait_for(lambda: "GRANT SELECT, INSERT, DELETE" in running.log_tail(), 60)
+        # It is tried again at a start, and every 15 s.
+        running.kill()
+        running.start()
+        wait_until(lambda: "GRANT SELECT, INSERT, DELETE" in running.log_tail())
         pg.run(f"GRANT ALL ON {table} TO loader")
         running.wait_until_delivered(90)
     assert pg.rows(f"SELECT n, x FROM {table}") == [(1, 2)]
@@ -273,7 +207,7 @@ def test_tls_is_checked(tmp_path, table):
 
 
 def test_a_server_that_restarts_is_waited_for(pg, tmp_path, table):
-    with service(tmp_path, pg.destination(table)) as running:
+    with events_into(tmp_path, pg.destination(table)) as running:
         send(running, [{"n": 1}])
         running.wait_until_delivered()
         pg.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'lakeward'")

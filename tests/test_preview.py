@@ -107,13 +107,9 @@ def test_sql_that_the_data_do_not_fit_stops_the_pipeline_and_keeps_the_records(t
     path = config(tmp_path, [made])
     with Service.run(path) as service:
         assert service.records("events", b'{"n": true}\n')[0] == 200
-        deadline = time.monotonic() + 20
-        while service.pipelines()[0]["state"]["state"] != "halted":
-            assert time.monotonic() < deadline, service.log_tail()
-            time.sleep(0.05)
-        (status,) = service.pipelines()
-        assert status["state"]["code"] == "LW-1006" and "line 2, column" in status["state"]["error"], status
-        assert status["pending"] == 1
+        said = service.wait_until_halted()
+        assert said["code"] == "LW-1006" and "line 2, column" in said["error"], said
+        assert service.pending() == 1
     made["sql"] = "SELECT n FROM input"
     config(tmp_path, [made])
     with Service.run(path) as service:

@@ -1,53 +1,17 @@
 """Redshift as a destination, against the stand-in: files staged in a real S3 server, COPY from a manifest. What
 adobe-livestream-redshift-daemon (system E) did wrong has a test with the right behaviour."""
 
-import gzip
 import json
-import random
 import re
-import threading
 import time
-import uuid
 
 import pytest
 
 from postgres_server import LosingProxy, programs
 from redshift_server import Redshift
-from service import Service, config, lakeward, pipeline
+from service import config, events_into, lakeward, pipeline, send, send_while_killed, wait_until
 
 pytestmark = pytest.mark.skipif(programs() is None, reason="there is no PostgreSQL on this machine")
-
-
-@pytest.fixture(scope="module")
-def redshift(s3):
-    server = Redshift(s3)
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def table():
-    return f"t_{uuid.uuid4().hex[:12]}"
-
-
-def service(folder, destination, batch=None, **settings):
-    spec = pipeline("events", destination, batch or {"age": "100ms"})
-    return Service.run(config(folder, [spec | settings]))
-
-
-def send(running, events, **headers):
-    status, answer = running.records("events", "".join(json.dumps(e) + "\n" for e in events).encode(), **headers)
-    assert status == 200, answer
-
-
-def wait_for(condition, timeout=30):
-    deadline = time.monotonic() + timeout
-    while True:
-        found = condition()
-        if found:
-            return found
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def keys(s3, prefix):
@@ -71,7 +35,7 @@ def test_any_content_comes_back_row_by_row(redshift, s3, tmp_path, table, copy):
         for n, text in enumerate(TEXTS)
     ]
     schema = {"columns": {"at": "timestamptz"}}
-    with service(tmp_path, redshift.destination(table, table, copy=copy), schema=schema) as running:
+    with events_into(tmp_path, redshift.destination(table, table, copy=copy), schema=schema) as running:
         send(running, events)
         running.wait_until_delivered()
         running.audit()
@@ -84,7 +48,7 @@ def test_any_content_comes_back_row_by_row(redshift, s3, tmp_path, table, copy):
 
 
 def test_emptyasnull_is_an_option(redshift, tmp_path, table):
-    with service(tmp_path, redshift.destination(table, table, copy={"empty_as_null": True})) as running:
+    with events_into(tmp_path, redshift.destination(table, table, copy={"empty_as_null": True})) as running:
         send(running, [{"n": 1, "t": ""}, {"n": 2, "t": None}, {"n": 3, "t": "x"}])
         running.wait_until_delivered()
     assert redshift.rows(f"SELECT n, t FROM {table} ORDER BY n") == [(1, None), (2, None), (3, "x")]
@@ -97,7 +61,7 @@ def test_files_are_named_as_system_e_names_them(redshift, s3, tmp_path, table):
     destination = redshift.destination(table, table, staging=staging, copy=copy)
     # Something that a prefix would match.
     day = time.strftime("%Y%m%d", time.gmtime())
-    with service(tmp_path, destination, {"age": "10s", "records": 35}) as running:
+    with events_into(tmp_path, destination, {"age": "10s", "records": 35}) as running:
         send(running, [{"n": n} for n in range(35)])
         running.wait_until_delivered()
     found = keys(s3, f"{table}/")
@@ -118,16 +82,16 @@ def test_files_are_named_as_system_e_names_them(redshift, s3, tmp_path, table):
 def test_a_quiet_site_is_not_held_back(redshift, tmp_path, table):
     """System E waited for 10 files of 1,000 records; a batch goes also when it is old."""
     destination = redshift.destination(table, table, copy={"rows_per_file": 1000})
-    with service(tmp_path, destination, {"age": "300ms", "records": 10_000}) as running:
+    with events_into(tmp_path, destination, {"age": "300ms", "records": 10_000}) as running:
         send(running, [{"n": 1}])
-        wait_for(lambda: any(table in copied[0] for copied in redshift.copies), 20)
+        wait_until(lambda: any(table in copied[0] for copied in redshift.copies), timeout=20)
         running.wait_until_delivered()
     assert redshift.rows(f"SELECT n FROM {table}") == [(1,)]
 
 
 def test_a_failed_copy_is_not_ignored(redshift, tmp_path, table):
     """System E ignored the exit status of its COPY and left the files."""
-    with service(tmp_path, redshift.destination(table, table)) as running:
+    with events_into(tmp_path, redshift.destination(table, table)) as running:
         redshift.fail_copies = 2
         send(running, [{"n": n} for n in range(10)])
         running.wait_until_delivered()
@@ -136,7 +100,7 @@ def test_a_failed_copy_is_not_ignored(redshift, tmp_path, table):
 
 
 def test_serialization_conflicts_are_tried_again(redshift, tmp_path, table):
-    with service(tmp_path, redshift.destination(table, table)) as running:
+    with events_into(tmp_path, redshift.destination(table, table)) as running:
         redshift.conflicts = 2
         send(running, [{"n": n} for n in range(10)])
         running.wait_until_delivered()
@@ -152,12 +116,12 @@ def test_a_commit_whose_answer_is_lost_is_not_copied_again(redshift, s3, tmp_pat
     proxy = LosingProxy(redshift.port)
     staging = {"url": f"s3://{s3.bucket}/{table}/ToIngest/", "layout": layout}
     try:
-        with service(tmp_path, redshift.destination(table, table, port=proxy.port, staging=staging)) as running:
+        with events_into(tmp_path, redshift.destination(table, table, port=proxy.port, staging=staging)) as running:
             send(running, [{"n": 0}])
             running.wait_until_delivered()
             proxy.armed = True
             send(running, [{"n": n} for n in range(1, 50)])
-            wait_for(lambda: proxy.lost == 1)
+            wait_until(lambda: proxy.lost == 1)
             running.kill()
             assert redshift.rows(f"SELECT count(*) FROM {table}") == [(50,)]
             proxy.refusing = False
@@ -171,34 +135,8 @@ def test_a_commit_whose_answer_is_lost_is_not_copied_again(redshift, s3, tmp_pat
 
 
 def test_kills_at_random_moments_leave_each_row_once(redshift, tmp_path, table):
-    running = service(tmp_path, redshift.destination(table, table), {"age": "40ms", "records": 60})
-    acknowledged, stop = set(), threading.Event()
-    dice = random.Random(11)
-
-    def produce():
-        n = 0
-        while not stop.is_set():
-            numbers = list(range(n, n + 20))
-            try:
-                send(running, [{"n": number} for number in numbers], idempotency_key=f"k{n}")
-            except Exception:  # It was killed meanwhile.
-                time.sleep(0.02)
-                continue
-            acknowledged.update(numbers)
-            n += 20
-            # What is accepted must be copied before the test ends.
-            time.sleep(0.02)
-
-    running.start()
-    producer = threading.Thread(target=produce, daemon=True)
-    producer.start()
-    for _ in range(6):
-        time.sleep(dice.uniform(0.2, 0.7))
-        running.kill()
-        running.start()
-    wait_for(lambda: len(acknowledged) > 100)
-    stop.set()
-    producer.join(30)
+    running = events_into(tmp_path, redshift.destination(table, table), {"age": "40ms", "records": 60})
+    acknowledged = send_while_killed(running, kills=6, seed=11, enough=100)
     running.wait_until_delivered(120)
     running.audit()
     running.kill()
@@ -219,7 +157,7 @@ def test_rows_that_do_not_fit_go_to_quarantine(redshift, tmp_path, table, form):
     for n in bad:
         events[n]["small"] = "é\nlong!"
     destination = redshift.destination(table, table, copy={"rows_per_file": count // 3} | form)
-    with service(tmp_path, destination, {"age": "5s", "records": count}) as running:
+    with events_into(tmp_path, destination, {"age": "5s", "records": count}) as running:
         send(running, events)
         running.wait_until_delivered()
         running.audit()
@@ -234,7 +172,7 @@ def test_serverless_tells_its_errors_elsewhere(s3, tmp_path, table):
     server = Redshift(s3, serverless=True)
     try:
         server.postgres.run(f"CREATE TABLE {table} (n int, _rescued varchar(9))", f"GRANT ALL ON {table} TO loader")
-        with service(tmp_path, server.destination(table, table)) as running:
+        with events_into(tmp_path, server.destination(table, table)) as running:
             send(running, [{"n": n if n != 3 else 2**40} for n in range(10)])
             running.wait_until_delivered()
         assert server.rows(f"SELECT count(*) FROM {table}") == [(9,)]
@@ -244,7 +182,7 @@ def test_serverless_tells_its_errors_elsewhere(s3, tmp_path, table):
 
 def test_rows_with_the_same_key_replace_each_other(redshift, tmp_path, table):
     destination = redshift.destination(table, table, merge={"key": ["id"]}, lineage=True, copy={"rows_per_file": 40})
-    with service(tmp_path, destination, {"age": "100ms", "records": 1000}) as running:
+    with events_into(tmp_path, destination, {"age": "100ms", "records": 1000}) as running:
         send(running, [{"id": i, "v": 1} for i in range(100)] + [{"id": 5, "v": 2}, {"id": None, "v": 7}])
         running.wait_until_delivered()
         send(running, [{"id": 5, "v": 3}, {"id": 100, "v": 1}, {"id": 5, "v": 4}, {"id": None, "v": 7}])
@@ -272,9 +210,9 @@ def test_check_says_what_to_do(redshift, tmp_path, table):
 
 def test_a_role_that_may_not_read_halts_and_says_so(redshift, tmp_path, table):
     destination = redshift.destination(table, table, iam_role="arn:aws:iam::123456789012:role/forbidden")
-    with service(tmp_path, destination) as running:
+    with events_into(tmp_path, destination) as running:
         send(running, [{"n": 1}])
-        wait_for(lambda: "s3:GetObject" in running.log_tail())
+        wait_until(lambda: "s3:GetObject" in running.log_tail())
         assert redshift.rows(f"SELECT to_regclass('{table}')") == [(None,)]
 
 
@@ -285,7 +223,7 @@ def test_output_is_for_the_destination_to_say(redshift, tmp_path, table):
 
 
 def test_fractions_change_a_column_of_integers(redshift, tmp_path, table):
-    with service(tmp_path, redshift.destination(table, table)) as running:
+    with events_into(tmp_path, redshift.destination(table, table)) as running:
         send(running, [{"n": 1}])
         running.wait_until_delivered()
         send(running, [{"n": 1.5, "Added": "x"}])

@@ -7,16 +7,9 @@ import psycopg
 import pytest
 
 from postgres_server import PASSWORD, programs
-from redshift_server import Redshift, options, records
+from redshift_server import options, records
 
 pytestmark = pytest.mark.skipif(programs() is None, reason="there is no PostgreSQL on this machine")
-
-
-@pytest.fixture(scope="module")
-def redshift(s3):
-    server = Redshift(s3)
-    yield server
-    server.stop()
 
 
 class Client:

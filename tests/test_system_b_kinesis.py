@@ -22,7 +22,7 @@ from test_catalog import catalog, columns_of, glue, partitions_of, table_of, wai
 from test_system_b import SQL
 
 STREAM = "dev-demo-event-stream"
-SECONDS = float(os.environ.get("LAKEWARD_TEST_SYSTEM_B_SECONDS", 60))
+SECONDS = float(os.environ.get("LAKEWARD_TEST_SYSTEM_B_SECONDS", 30))
 RATE = 1_000
 WORKERS = 4
 

@@ -4,7 +4,6 @@ import base64
 import concurrent.futures
 import datetime
 import json
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -12,9 +11,9 @@ import uuid
 
 import pytest
 import tincan
-from service import Service, config, http, lakeward, pipeline
+from service import Service, config, http, lakeward, pipeline, wait_until
 from xapi_data import (
-    EXPECTED, EXPECTED_RAW, RAW_COLUMNS, STATEMENTS, assert_all_tables, assert_rows, event_hash, init, table,
+    EXPECTED, RAW_COLUMNS, STATEMENTS, assert_all_tables, event_hash, init, table,
 )
 
 VERSION = {"X-Experience-API-Version": "1.0.3"}
@@ -42,13 +41,6 @@ def post(service, body, path="/xAPI/statements", **headers):
     return service.post(path, body, {**JSON, **headers})
 
 
-def wait_for(condition, timeout=30):
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.05)
-
-
 # The rows
 
 
@@ -71,7 +63,7 @@ def test_every_kind_from_the_bucket_live_and_backfilled_once(tmp_path):
     name = put_in_bucket(tmp_path, STATEMENTS)
     with Service.run(in_folder(tmp_path)) as service:
         lake = tmp_path / "lake"
-        wait_for(lambda: len(table(lake, "raw_events", ["event_hash"])) == len(STATEMENTS))
+        wait_until(lambda: len(table(lake, "raw_events", ["event_hash"])) == len(STATEMENTS))
         service.wait_until_delivered()
         assert_all_tables(lake)
         origins = table(lake, "raw_events", ["event_hash", "source_file", "source_line", "source_etag"])
@@ -106,10 +98,10 @@ def test_live_statements_are_where_their_backfill_finds_them(tmp_path):
     found = table(tmp_path / "lake", "raw_events", ["timestamp", "source_file"])
     assert sorted(row["timestamp"] for row in found) == ["2025-05-21T00:00:05Z", "2025-05-22T00:00:05Z"]
     with Service.run(path) as service:
-        wait_for(lambda: len(table(tmp_path / "lake", "raw_events", ["event_hash"])) >= 3)
+        wait_until(lambda: len(table(tmp_path / "lake", "raw_events", ["event_hash"])) >= 3)
         service.kill()
         service.start()
-        wait_for(lambda: len(table(tmp_path / "lake", "raw_events", ["event_hash"])) == 4)
+        wait_until(lambda: len(table(tmp_path / "lake", "raw_events", ["event_hash"])) == 4)
         service.wait_until_delivered()
         service.audit()
 
@@ -160,7 +152,7 @@ def made(tmp_path_factory):
         for _ in range(2):
             assert post(service, b"[" + b",".join(STATEMENTS) + b"]")[0] == 200
         put_in_bucket(folder, STATEMENTS)
-        wait_for(lambda: service.pipelines()[0]["received"] == 2 * len(STATEMENTS), 60)
+        wait_until(lambda: service.pipelines()[0]["received"] == 2 * len(STATEMENTS), timeout=60)
         service.wait_until_delivered()
     return raw_by_statement(folder / "lake")
 

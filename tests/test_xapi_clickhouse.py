@@ -5,11 +5,9 @@ import json
 import os
 import pathlib
 import re
-import time
 
-import pytest
 import yaml
-from clickhouse_server import ClickHouse
+from clickhouse_events import database, server  # noqa: F401
 from lambda_runtime import LambdaRuntime
 from service import Service, lakeward, wait_until
 from xapi_data import EXPECTED_RAW, KIND_COLUMNS, RAW_COLUMNS, STATEMENTS, assert_rows, event_hash, expected_of, init
@@ -19,22 +17,6 @@ MANY = int(os.environ.get("LAKEWARD_XAPI_STATEMENTS", "6000"))
 # Seconds for all of them to be taken or delivered.
 PATIENCE = 240 + MANY // 500
 TABLES = ["raw_events", *(f"{kind}_events" for kind in KIND_COLUMNS)]
-
-
-@pytest.fixture(scope="module")
-def server():
-    running = ClickHouse()
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def database(server, request):
-    name = "".join(c if c.isalnum() else "_" for c in request.node.name)
-    server.forget()
-    server.sql(f"CREATE DATABASE `{name}`")
-    yield name
-    server.forget()
 
 
 def configured(server, database, folder, source, *arguments, **settings):
@@ -104,13 +86,6 @@ def assert_balanced(service):
         assert pipeline["received"] == ends and pipeline["quarantined"] == pipeline["pending"] == 0, pipeline
 
 
-def wait_for(condition, timeout=60):
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.05)
-
-
 def post(service, lines):
     version = {"X-Experience-API-Version": "1.0.3", "Content-Type": "application/json"}
     status, answer = service.post("/xAPI/statements", b"[" + b",".join(lines) + b"]", version)
@@ -125,7 +100,7 @@ def test_every_kind_live_and_backfilled(tmp_path, server, database):
         service.wait_until_delivered()
         assert_all_tables(server, database)
         put_in_folder(tmp_path, STATEMENTS)
-        wait_for(lambda: service.pipelines()[0]["received"] >= 2 * len(STATEMENTS))
+        wait_until(lambda: service.pipelines()[0]["received"] >= 2 * len(STATEMENTS))
         lakeward("pull", "torus", "--force", "--where", "section_id=145", "--from", "2025-05-21", "--to", "2025-05-22",
                  "-c", path, cwd=tmp_path)
         service.wait_until_delivered()
@@ -177,7 +152,7 @@ def test_lambda_and_the_service_make_one_table(s3, tmp_path, server, database):
         assert counts(server, database, "raw_events") in ("28 14", "14 14")
         assert_all_tables(server, database, final=True)
     with Service.run(path) as service:
-        wait_for(lambda: service.pipelines()[0]["received"] == len(STATEMENTS))
+        wait_until(lambda: service.pipelines()[0]["received"] == len(STATEMENTS))
         service.wait_until_delivered()
     assert_all_tables(server, database, final=True)
     for name in TABLES:
@@ -210,7 +185,7 @@ def test_many_live_and_the_same_range_backfilled(tmp_path, server, database):
                 service.start()
         for number, some in enumerate(objects):
             put_in_folder(tmp_path, some, f"section/145/video/2025-05-21T13-50-00.{number:06}Z_{number:04X}.jsonl")
-        wait_for(lambda: service.pipelines()[0]["received"] >= len(lines) * 3 // 2, PATIENCE)
+        wait_until(lambda: service.pipelines()[0]["received"] >= len(lines) * 3 // 2, timeout=PATIENCE)
         service.kill()
         service.start()
         lakeward("pull", "torus", "--force", "--where", "section_id=145", "--from", "2025-05-21", "--to", "2025-05-22",

@@ -13,7 +13,7 @@ pub(crate) struct Options {
     /// One measurement.
     measurement: Option<Measurement>,
     /// Arguments for its script, after `--`.
-    #[arg(last = true)]
+    #[arg(last = true, requires = "measurement")]
     arguments: Vec<String>,
 }
 
@@ -28,6 +28,12 @@ enum Measurement {
     Memory,
     /// What SQL and dedup cost beside none.
     Shape,
+    /// Days of an Amplitude export into S3, beside curl, unzip and gunzip.
+    Export,
+    /// Rows into a ClickHouse table, beside clickhouse-connect.
+    Clickhouse,
+    /// Hits of an Adobe Livestream that one core takes.
+    Livestream,
 }
 
 impl Measurement {
@@ -37,6 +43,9 @@ impl Measurement {
             Self::Intake => "bench/intake.py",
             Self::Memory => "bench/memory.py",
             Self::Shape => "bench/shape.py",
+            Self::Export => "bench/export.py",
+            Self::Clickhouse => "bench/clickhouse.py",
+            Self::Livestream => "bench/livestream.py",
         }
     }
 }

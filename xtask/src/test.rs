@@ -9,6 +9,10 @@ use crate::cache::Cache;
 use crate::servers::Servers;
 use crate::steps::{Steps, cargo, run};
 
+/// Files of tests go to a worker for each core: most of them wait most of the time. A file stays whole, as its tests
+/// share servers. `-- -n 0` is one after the other.
+const WORKERS: [&str; 6] = ["-n", "auto", "--maxprocesses=4", "--dist", "loadfile", "--no-loadscope-reorder"];
+
 /// What to run. Without a flag: everything.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -93,7 +97,7 @@ impl Options {
     ) -> anyhow::Result<()> {
         let mut pytest = Command::new(python);
         pytest.current_dir(crate::root()).args(["-m", "pytest", "-p", "no:cacheprovider", "tests"]);
-        pytest.args(&self.pytest).env("PYTHONDONTWRITEBYTECODE", "1");
+        pytest.args(WORKERS).args(&self.pytest).env("PYTHONDONTWRITEBYTECODE", "1");
         pytest.envs(packages.map(|(name, folder)| (format!("LAKEWARD_TEST_{name}"), folder)));
         run(pytest.envs(servers.environment.iter().cloned()))
     }
