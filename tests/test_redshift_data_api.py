@@ -7,11 +7,11 @@ import redshift_data_server as data
 from postgres_server import programs
 from redshift_data_server import count, loads
 from redshift_server import Redshift
-from service import config, lakeward, pipeline
+from service import config, events_into, lakeward, pipeline, send, wait_until
 from test_redshift import (  # noqa: F401
-    send, service, table, test_a_failed_copy_is_not_ignored, test_emptyasnull_is_an_option,
+    test_a_failed_copy_is_not_ignored, test_emptyasnull_is_an_option,
     test_fractions_change_a_column_of_integers, test_rows_that_do_not_fit_go_to_quarantine,
-    test_rows_with_the_same_key_replace_each_other, test_serialization_conflicts_are_tried_again, wait_for,
+    test_rows_with_the_same_key_replace_each_other, test_serialization_conflicts_are_tried_again,
 )
 
 pytestmark = pytest.mark.skipif(programs() is None, reason="there is no PostgreSQL on this machine")
@@ -31,7 +31,7 @@ def api(redshift):
 
 
 def test_a_batch_is_one_transaction_with_its_guards(redshift, api, tmp_path, table):  # noqa: F811
-    with service(tmp_path, redshift.destination(table, table)) as running:
+    with events_into(tmp_path, redshift.destination(table, table)) as running:
         send(running, [{"n": n, "Text": "it's \\ ;"} for n in range(10)])
         running.wait_until_delivered()
         send(running, [{"n": n, "Added": True} for n in range(10, 20)])
@@ -57,7 +57,7 @@ def test_clusters_and_secrets(redshift, tmp_path, table, access):  # noqa: F811
     destination = redshift.destination(table, table, access)
     if "cluster" in access:
         del destination["data_api"]["workgroup"]
-    with service(tmp_path, destination) as running:
+    with events_into(tmp_path, destination) as running:
         send(running, [{"n": n} for n in range(10)])
         running.wait_until_delivered()
     assert count(redshift, table) == (10, 10)
@@ -68,7 +68,7 @@ def test_errors_of_rows_are_found_in_either_table(s3, tmp_path, table, serverles
     server = data.Behind(Redshift(s3, serverless=serverless))
     try:
         server.postgres.run(f"CREATE TABLE {table} (n int, _rescued varchar(9))", f"GRANT ALL ON {table} TO loader")
-        with service(tmp_path, server.destination(table, table)) as running:
+        with events_into(tmp_path, server.destination(table, table)) as running:
             send(running, [{"n": n if n % 3 else 2**40} for n in range(20)])
             running.wait_until_delivered()
         assert server.rows(f"SELECT count(*) FROM {table}") == [(13,)]
@@ -79,7 +79,7 @@ def test_errors_of_rows_are_found_in_either_table(s3, tmp_path, table, serverles
 
 def test_more_columns_than_one_call_takes(redshift, tmp_path, table):  # noqa: F811
     names = [f"c{n}" for n in range(90)]
-    with service(tmp_path, redshift.destination(table, table)) as running:
+    with events_into(tmp_path, redshift.destination(table, table)) as running:
         send(running, [{"n": 0, "c0": 1}])
         running.wait_until_delivered()
         send(running, [{"n": 1} | {name: 0.5 for name in names}])
@@ -117,15 +117,15 @@ def test_check_says_what_to_do(redshift, api, tmp_path, table):  # noqa: F811
 
 def test_a_wrong_secret_halts_and_says_so(redshift, tmp_path, table):  # noqa: F811
     destination = redshift.destination(table, table, {"secret_arn": data.SECRETS + "stale"})
-    with service(tmp_path, destination) as running:
+    with events_into(tmp_path, destination) as running:
         send(running, [{"n": 1}])
-        wait_for(lambda: "data_api.secret_arn" in running.log_tail())
+        wait_until(lambda: "data_api.secret_arn" in running.log_tail())
     assert redshift.rows(f"SELECT to_regclass('{table}')") == [(None,)]
 
 
 def test_a_role_that_may_not_read_halts_and_says_so(redshift, tmp_path, table):  # noqa: F811
     destination = redshift.destination(table, table, iam_role="arn:aws:iam::123456789012:role/forbidden")
-    with service(tmp_path, destination) as running:
+    with events_into(tmp_path, destination) as running:
         send(running, [{"n": 1}])
-        wait_for(lambda: "s3:GetObject" in running.log_tail())
+        wait_until(lambda: "s3:GetObject" in running.log_tail())
     assert count(redshift, table) == (0, 0), "the table is made before, and nothing is in it"

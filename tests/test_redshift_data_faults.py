@@ -9,8 +9,9 @@ import redshift_data_server as data
 from postgres_server import programs
 from redshift_data_server import count, loads
 from redshift_server import Redshift
+from service import events_into, send, wait_until
 from test_redshift import (  # noqa: F401
-    send, service, table, test_kills_at_random_moments_leave_each_row_once, wait_for,
+    test_kills_at_random_moments_leave_each_row_once,
 )
 
 pytestmark = pytest.mark.skipif(programs() is None, reason="there is no PostgreSQL on this machine")
@@ -30,7 +31,7 @@ def api(redshift):
 
 
 def test_a_submit_whose_answer_is_lost_runs_once(redshift, api, tmp_path, table):  # noqa: F811
-    with service(tmp_path, redshift.destination(table, table)) as running:
+    with events_into(tmp_path, redshift.destination(table, table)) as running:
         send(running, [{"n": 0}])
         running.wait_until_delivered()
         before = len(loads(api, table))
@@ -44,7 +45,7 @@ def test_a_submit_whose_answer_is_lost_runs_once(redshift, api, tmp_path, table)
 
 
 def test_a_commit_that_nobody_heard_of_before_the_kill_is_not_loaded_again(redshift, api, tmp_path, table):  # noqa: F811
-    with service(tmp_path, redshift.destination(table, table)) as running:
+    with events_into(tmp_path, redshift.destination(table, table)) as running:
         send(running, [{"n": 0}])
         running.wait_until_delivered()
         api.faults.append(("BatchExecuteStatement", "lose"))
@@ -60,7 +61,7 @@ def test_a_commit_that_nobody_heard_of_before_the_kill_is_not_loaded_again(redsh
         threading.Thread(target=follow, daemon=True).start()
         send(running, [{"n": n} for n in range(1, 50)])
         assert lost.wait(30)
-        wait_for(lambda: count(redshift, table) == (50, 50))
+        wait_until(lambda: count(redshift, table) == (50, 50))
         running.kill()
         before = len(loads(api, table))
         api.down = False
@@ -74,21 +75,21 @@ def test_a_commit_that_nobody_heard_of_before_the_kill_is_not_loaded_again(redsh
 @pytest.mark.parametrize("where", ["queued", "locked"])
 def test_a_statement_that_outlives_its_process_is_waited_for(redshift, api, tmp_path, table, where):  # noqa: F811
     gate = api.starts if where == "queued" else api.commits
-    with service(tmp_path, redshift.destination(table, table)) as running:
+    with events_into(tmp_path, redshift.destination(table, table)) as running:
         send(running, [{"n": 0}])
         running.wait_until_delivered()
         before, held = len(loads(api, table)), api.held
         gate.clear()
         send(running, [{"n": n} for n in range(1, 50)])
-        wait_for(lambda: len(loads(api, table)) > before and (where == "queued" or api.held > held))
+        wait_until(lambda: len(loads(api, table)) > before and (where == "queued" or api.held > held))
         running.kill()
         asked = len(api.made("ExecuteStatement"))
         running.start()
         if where == "queued":
-            wait_for(lambda: "still runs" in running.log_tail())
+            wait_until(lambda: "still runs" in running.log_tail())
         else:
             # The question whether it is there waits for the lock.
-            wait_for(lambda: len(api.made("ExecuteStatement")) >= asked + 3)
+            wait_until(lambda: len(api.made("ExecuteStatement")) >= asked + 3)
         assert len(loads(api, table)) == before + 1
         gate.set()
         running.wait_until_delivered()
@@ -99,14 +100,14 @@ def test_a_statement_that_outlives_its_process_is_waited_for(redshift, api, tmp_
 
 
 def test_a_statement_that_takes_too_long_is_stopped(redshift, api, tmp_path, table):  # noqa: F811
-    with service(tmp_path, redshift.destination(table, table, statement_timeout="1s")) as running:
+    with events_into(tmp_path, redshift.destination(table, table, statement_timeout="1s")) as running:
         send(running, [{"n": 0}])
         running.wait_until_delivered()
         held = api.held
         api.commits.clear()
         send(running, [{"n": n} for n in range(1, 50)])
-        wait_for(lambda: api.held > held)
-        wait_for(lambda: api.made("CancelStatement"), 40)
+        wait_until(lambda: api.held > held)
+        wait_until(lambda: api.made("CancelStatement"), timeout=40)
         api.commits.set()
         running.wait_until_delivered()
         running.audit()
@@ -114,7 +115,7 @@ def test_a_statement_that_takes_too_long_is_stopped(redshift, api, tmp_path, tab
 
 
 def test_whatever_is_refused_for_a_while_is_tried_again(redshift, api, tmp_path, table):  # noqa: F811
-    with service(tmp_path, redshift.destination(table, table)) as running:
+    with events_into(tmp_path, redshift.destination(table, table)) as running:
         busy = ("ActiveStatementsExceededException", "The number of active statements exceeds the limit.")
         for operation in ("ExecuteStatement", "BatchExecuteStatement", "DescribeStatement", "GetStatementResult"):
             api.faults += [
@@ -132,10 +133,10 @@ def test_whatever_is_refused_for_a_while_is_tried_again(redshift, api, tmp_path,
 
 
 def test_another_number_of_rows_is_not_kept(redshift, api, tmp_path, table):  # noqa: F811
-    with service(tmp_path, redshift.destination(table, table)) as running:
+    with events_into(tmp_path, redshift.destination(table, table)) as running:
         send(running, [{"n": 0}])
         running.wait_until_delivered()
         api.rewrite = lambda sql: sql.replace("pg_last_copy_count()", "(pg_last_copy_count() + 1)")
         send(running, [{"n": 1}])
-        wait_for(lambda: "nothing is kept" in running.log_tail())
+        wait_until(lambda: "nothing is kept" in running.log_tail())
     assert count(redshift, table) == (1, 1)
