@@ -22,8 +22,10 @@ import botocore.credentials
 import botocore.session
 import botocore.validate
 import psycopg
+import pytest
 
 from postgres_server import PASSWORD
+from redshift_server import Redshift
 
 KEY, SECRET, REGION = "AKIADATAAPI", "a secret/key+", "eu-west-1"
 WORKGROUP, CLUSTER = "lakes", "cluster-1"
@@ -458,3 +460,17 @@ def count(redshift, table):
 def loads(api, table):
     """What was handed in to load this table."""
     return [call for call in api.made("BatchExecuteStatement") if f'"{table}"' in call.get("StatementName", "")]
+
+
+@pytest.fixture(scope="module")
+def redshift(s3):
+    """The stand-in for Redshift, reached by its Data API."""
+    server = Behind(Redshift(s3))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def api(redshift):
+    yield redshift.api
+    redshift.api.mend()

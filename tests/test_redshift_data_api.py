@@ -5,7 +5,7 @@ import pytest
 
 import redshift_data_server as data
 from postgres_server import programs
-from redshift_data_server import count, loads
+from redshift_data_server import api, count, loads, redshift  # noqa: F401
 from redshift_server import Redshift
 from service import config, events_into, lakeward, pipeline, send, wait_until
 from test_redshift import (  # noqa: F401
@@ -15,19 +15,6 @@ from test_redshift import (  # noqa: F401
 )
 
 pytestmark = pytest.mark.skipif(programs() is None, reason="there is no PostgreSQL on this machine")
-
-
-@pytest.fixture(scope="module")
-def redshift(s3):
-    server = data.Behind(Redshift(s3))
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def api(redshift):
-    yield redshift.api
-    redshift.api.mend()
 
 
 def test_a_batch_is_one_transaction_with_its_guards(redshift, api, tmp_path, table):  # noqa: F811

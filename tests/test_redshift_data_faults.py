@@ -5,29 +5,14 @@ import threading
 
 import pytest
 
-import redshift_data_server as data
 from postgres_server import programs
-from redshift_data_server import count, loads
-from redshift_server import Redshift
+from redshift_data_server import api, count, loads, redshift  # noqa: F401
 from service import events_into, send, wait_until
 from test_redshift import (  # noqa: F401
     test_kills_at_random_moments_leave_each_row_once,
 )
 
 pytestmark = pytest.mark.skipif(programs() is None, reason="there is no PostgreSQL on this machine")
-
-
-@pytest.fixture(scope="module")
-def redshift(s3):
-    server = data.Behind(Redshift(s3))
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def api(redshift):
-    yield redshift.api
-    redshift.api.mend()
 
 
 def test_a_submit_whose_answer_is_lost_runs_once(redshift, api, tmp_path, table):  # noqa: F811
