@@ -259,7 +259,7 @@ impl Appender {
                 Ok(_) => break,
                 Err(AcceptError::Draining) => return false,
                 Err(AcceptError::Full { retry_after }) => {
-                    flow.tell(|status| status.state = SourceState::Waiting);
+                    flow.tell(|status| flow.tell_doing(status, SourceState::Waiting));
                     retry_after
                 }
                 Err(error) => {
@@ -281,7 +281,7 @@ impl Appender {
         metrics::counter!("lakeward_source_records_total", "source" => flow.name.clone()).increment(count);
         flow.tell(|status| {
             status.records += count;
-            status.state = SourceState::Reading;
+            flow.tell_doing(status, SourceState::Reading);
         });
         true
     }
@@ -327,7 +327,7 @@ impl Appender {
                 (slices.open, slices.taken, slices.set_aside) = (open as u64, totals.taken, totals.set_aside);
             }
             if idle {
-                status.state = SourceState::Idle;
+                flow.tell_doing(status, SourceState::Idle);
             }
         });
     }

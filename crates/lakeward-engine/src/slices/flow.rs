@@ -448,4 +448,12 @@ impl Flow {
     pub(super) fn tell(&self, change: impl FnOnce(&mut SourceStatus)) {
         self.status.send_modify(change);
     }
+
+    /// Tells what the appender does. While the source is left alone, that it
+    /// failed is what people have to know.
+    pub(super) fn tell_doing(&self, status: &mut SourceStatus, doing: SourceState) {
+        if self.state().pause().is_none() {
+            status.state = doing;
+        }
+    }
 }

@@ -122,6 +122,23 @@ async fn a_slice_that_ended_is_taken_while_another_one_streams() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_is_left_alone_says_so_while_others_of_its_slices_end() {
+    let (state, lakes) = (tempfile::tempdir().expect("a folder"), Lakes::new(&["lake"]));
+    let source = filled(&[1, 5]);
+    source.script(|s| {
+        (s.hold, s.chunk) = (true, 1);
+        let wait = failure(FailureKind::NotDone, Duration::from_secs(300)).into();
+        s.read_failures.insert("s000".into(), [wait].into());
+    });
+    let engine = open(state.path(), &lakes, spec(&source)).await;
+    until(&engine, |s, _| matches!(s.state, SourceState::Retrying { .. })).await;
+    source.script(|s| s.hold = false);
+    let status = until(&engine, |_, slices| slices.taken == 1).await;
+    assert!(matches!(status.state, SourceState::Retrying { .. }), "{status:?}");
+    assert!(engine.drain(Duration::from_secs(10)).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_is_cancelled_leaves_what_a_look_found() {
     let (state, lakes) = (tempfile::tempdir().expect("a folder"), Lakes::new(&["lake"]));
     let source = filled(&[2; 60]);
