@@ -171,11 +171,11 @@ impl Appender {
     fn take(&self, message: Message, frame: &mut Frame) {
         let Message { id, reading, said } = message;
         let is_it = |it: &&mut Open| it.reading == reading && it.outcome.is_none();
-        if let Said::Failed(SliceFailure::Source(failure)) = &said {
+        if let Said::Failed(SliceFailure::Source(failure), opened) = &said {
             let next = {
                 let mut state = self.flow.state();
                 let is_its = state.open.get_mut(&id).filter(is_it).is_some();
-                is_its.then(|| state.failed_at(id, reading, failure))
+                is_its.then(|| state.failed_at(id, reading, *opened, failure))
             };
             match next {
                 None => {}
@@ -209,13 +209,15 @@ impl Appender {
                     }
                 }
                 Said::Ended => open.outcome = Some(Outcome::Taken),
-                Said::Failed(SliceFailure::Broken(reason)) => open.outcome = Some(Outcome::SetAside(reason)),
-                Said::Failed(SliceFailure::Gone(reason)) => {
+                Said::Failed(SliceFailure::Broken(reason), _) => {
+                    open.outcome = Some(Outcome::SetAside(reason))
+                }
+                Said::Failed(SliceFailure::Gone(reason), _) => {
                     let nothing = open.progress.chunks == 0;
                     let outcome = if nothing { Outcome::Gone } else { Outcome::SetAside };
                     open.outcome = Some(outcome(reason));
                 }
-                Said::Failed(SliceFailure::Source(_)) => {}
+                Said::Failed(SliceFailure::Source(_), _) => {}
             }
             if works {
                 state.worked_at(id, reading);

@@ -136,7 +136,7 @@ pub(super) struct Flight {
     pub(super) looked: bool,
     /// Failures of the source at this slice since it got further.
     pub(super) failures: u32,
-    /// The last reading that was opened when the first of these came.
+    /// The last reading that was opened when the first of these happened.
     pub(super) opened: u64,
 }
 
@@ -155,16 +155,17 @@ pub(super) enum Next {
 }
 
 impl State {
-    /// The source failed at a slice. Whether others can be read shows in those
-    /// that are opened after it failed first: if it goes on failing beside them
-    /// it is set aside, so that it holds nothing up. Without others, as when the
-    /// other side is down, it is tried for ever.
-    pub(super) fn failed_at(&mut self, id: SliceId, reading: u64, failure: &Failure) -> Next {
+    /// The source failed at a slice, when `opened` had been opened; many more may
+    /// be by now. Whether others can be read shows in those that are opened
+    /// after it failed first: if it goes on failing beside them it is set aside,
+    /// so that it holds nothing up. Without others, as when the other side is
+    /// down, it is tried for ever.
+    pub(super) fn failed_at(&mut self, id: SliceId, reading: u64, opened: u64, failure: &Failure) -> Next {
         let State { flights, refusals, readings, worked, .. } = self;
         let flight = flights.entry(id).or_default();
         flight.failures = flight.failures.saturating_add(1);
         if flight.failures == 1 {
-            flight.opened = *readings;
+            flight.opened = opened;
         }
         let alone = flight.failures >= 2 && *worked > flight.opened;
         if alone && flight.failures >= SLICE_FAILURES_MAX {
@@ -455,5 +456,25 @@ impl Flow {
         if self.state().pause().is_none() {
             status.state = doing;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// While records are made durable nobody listens to readers, who go on.
+    #[test]
+    fn others_were_read_although_the_failure_was_heard_of_late() {
+        let failure = Failure::new(FailureKind::Refused, "not this one");
+        let alone = |opened: u64| {
+            let mut state = State { readings: 20, ..State::default() };
+            (3..=20).for_each(|reading| state.worked_at(SliceId(u128::from(reading)), reading));
+            let _ = state.failed_at(SliceId(1), 1, opened, &failure);
+            state.readings = 21;
+            matches!(state.failed_at(SliceId(1), 21, 21, &failure), Next::Again { alone: true })
+        };
+        assert!(alone(2), "18 were opened after it had failed, and read");
+        assert!(!alone(20), "all were opened before it failed");
     }
 }

@@ -32,8 +32,8 @@ pub(super) enum Said {
     Chunk(Chunk, bool, OwnedSemaphorePermit),
     /// The slice ended.
     Ended,
-    /// It cannot be read on.
-    Failed(SliceFailure),
+    /// It cannot be read on; and how many slices had been opened by then.
+    Failed(SliceFailure, u64),
 }
 
 /// Bytes of records and their keys.
@@ -131,7 +131,7 @@ impl Reader {
         let said = match self.through(opening).await {
             Ok(true) => return,
             Ok(false) => Said::Ended,
-            Err(failure) => Said::Failed(failure),
+            Err(failure) => Said::Failed(failure, self.flow.state().readings),
         };
         self.say(id, reading, said).await;
     }
