@@ -9,6 +9,7 @@ or committed, so a random moment hits every phase.
 
 import collections
 import gzip
+import itertools
 import json
 import os
 import random
@@ -28,6 +29,8 @@ from service import Service, config, http, pipeline, s3_destination
 BATCH = {"age": "60ms", "records": 200, "size": "64KiB"}
 PATH = "sender=!{event:sender}/hour=!{event:ts:yyyy-MM-dd-HH}/"
 RESUMED = "finishing the batch that was begun before the restart"
+# More kills than these have to hit a batch between its plan and its commit.
+RESUMED_MIN = 5
 SEED = int(os.environ.get("LAKEWARD_TEST_SEED", time.time_ns() % 1_000_000))
 
 
@@ -132,9 +135,17 @@ class HttpSender(Sender):
             time.sleep(0.02)
 
 
+def resumed(service):
+    """How many batches were begun before a kill and finished after it."""
+    return sum(RESUMED in line for line in service.log)
+
+
 def kill_at_random(service, kills, chance, longest):
-    """Starts and kills the service `kills` times, also while it starts."""
-    for _ in range(kills):
+    """Starts and kills the service `kills` times, also while it starts; more often where batches are under way so
+    briefly that few of the kills hit one."""
+    for kill in itertools.count():
+        if kill >= kills and (resumed(service) > RESUMED_MIN or kill >= 5 * kills):
+            return
         service.spawn()
         if chance.random() < 0.15:
             time.sleep(chance.uniform(0, 0.12))
@@ -181,9 +192,9 @@ def verbatim_counts(folder):
 def settle(service, senders, timeout):
     """The last start: everything goes out, and the books balance."""
     # The kills did hit batches between their plan and their commit.
-    resumed = sum(RESUMED in line for line in service.log)
-    print(f"seed {SEED}: {resumed} batches were begun before a kill and finished after it")
-    assert resumed > 5, f"seed {SEED}: only {resumed} kills hit a batch under way"
+    hit = resumed(service)
+    print(f"seed {SEED}: {hit} batches were begun before a kill and finished after it")
+    assert hit > RESUMED_MIN, f"seed {SEED}: only {hit} kills hit a batch under way"
     service.start()
     for sender in senders:
         sender.finish()
