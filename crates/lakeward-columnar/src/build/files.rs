@@ -241,7 +241,7 @@ pub(super) fn build(
     arrived: &Arrived,
 ) -> Result<Built, ShapeError> {
     let mut files = Vec::new();
-    let mut origins = Origins { first: arrived.first, ..Origins::default() };
+    let mut rows_of_files = Vec::new();
     if shaped.rows.num_rows() > 0 {
         let keyed = places.with_keys(&shaped.rows, &shaped.pieces, &shaped.records, arrived)?;
         let mut parts = places.partition(input, &keyed, &shaped.records, arrived);
@@ -275,9 +275,7 @@ pub(super) fn build(
             let (kind, naming) = ((format, Role::Data), &input.shape.naming);
             let index = files.len();
             files.push(places.file(input, &part.prefix, part.oldest, index, kind, count, encoded, naming)?);
-            if input.shape.table.is_some() {
-                origins.files.push(part.rows);
-            }
+            rows_of_files.push(part.rows);
         }
     }
     files.extend(places.quarantine(input, arrived, files.len())?);
@@ -285,9 +283,10 @@ pub(super) fn build(
     let counts = BuiltCounts { rescued: shaped.rescued, ..counts };
     let known = shaped.schemas.as_ref().unwrap_or(input.schemas);
     let columns = table::columns(&known.table, &shaped.rows);
-    if input.shape.table.is_some() {
-        origins.records = shaped.records;
-    }
+    let origins = match input.shape.table {
+        Some(_) => Origins { first: arrived.first, records: shaped.records, files: rows_of_files },
+        None => Origins::default(),
+    };
     Ok(Built { files, schemas: shaped.schemas, counts, by_slice, keys: shaped.keys, columns, origins })
 }
 
