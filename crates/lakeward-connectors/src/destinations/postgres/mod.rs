@@ -83,7 +83,9 @@ impl Way<'_> {
             rows.push(session.copy(&statement, body).await?);
         }
         if let Some(merge) = &self.merge {
-            self.connection.merge(session, merge).await?;
+            for statement in merge.finish() {
+                session.run(&statement).await?;
+            }
         }
         Ok(rows)
     }

@@ -7,6 +7,7 @@ use lakeward_model::{BATCH_COLUMN, Batch, BatchId, Failure};
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::Dialect;
+use super::columns;
 use super::config::Access;
 use super::data_api::DataApi;
 use super::error::SqlError;
@@ -14,7 +15,6 @@ use super::ledger::{self, Ledger};
 use super::names::TableName;
 use super::session::Session;
 use super::wire::Wire;
-use super::{columns, merge::Merge};
 
 /// The most changes of a table in one transaction of the Data API: it takes
 /// some more statements, and those that set the session up are among them.
@@ -180,14 +180,6 @@ impl Connection {
             _ => format!("let someone who may run: {change};"),
         };
         error.failure(self, &hint)
-    }
-
-    /// Moves staged rows into the table.
-    pub(crate) async fn merge(&self, session: &Session, merge: &Merge<'_>) -> Result<(), SqlError> {
-        for statement in merge.finish() {
-            session.run(&statement).await?;
-        }
-        Ok(())
     }
 
     /// A failure of a statement that loads, or that it is the rows that do not
