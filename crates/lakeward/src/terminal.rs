@@ -197,11 +197,13 @@ pub(crate) fn log(to: &LogTo, filter: Option<&str>, default: &str, json: bool) -
 
 /// Says why a command failed.
 pub(crate) fn print_error(error: &anyhow::Error, json: bool) {
-    let line = serde_json::json!({ "ok": false, "error": format!("{error:#}") });
-    if code_of(error) == Code::Unread || json && print(line).is_ok() {
+    if code_of(error) == Code::Unread {
         return;
     }
-    eprintln!("lakeward: {error:#}");
+    let printed = json && print(serde_json::json!({ "ok": false, "error": format!("{error:#}") })).is_ok();
+    if !printed {
+        eprintln!("lakeward: {error:#}");
+    }
 }
 
 #[cfg(test)]
