@@ -378,9 +378,6 @@ def test_notifications_doubled_late_and_out_of_order_load_once(kind, tmp_path):
             wait_until(lambda: left() == 1, lambda: f"{left()} are left\n{service.log_tail(20)}")
             check(objects, folder)
             service.kill()
-            if kind == "ministack":
-                # The dead process' poll ends; with the other server it takes the notification, which comes back in 30 s.
-                time.sleep(1.2)
             service.start()
             objects["after"] = 2
             s3.put_object(Bucket="inbox", Key="in/after.jsonl", Body=lines("after", 2))

@@ -8,9 +8,7 @@ import pytest
 from postgres_server import programs
 from redshift_data_server import api, count, loads, redshift  # noqa: F401
 from service import events_into, send, wait_until
-from test_redshift import (  # noqa: F401
-    test_kills_at_random_moments_leave_each_row_once,
-)
+from test_redshift import test_kills_at_random_moments_leave_each_row_once  # noqa: F401
 
 pytestmark = pytest.mark.skipif(programs() is None, reason="there is no PostgreSQL on this machine")
 
